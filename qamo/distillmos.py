@@ -1,4 +1,4 @@
-"""DistillMOS (PyPI distillmos 0.9.1, MIT, Microsoft): a quality predictor of 4.1 M parameters, and a front end made of it.
+"""DistillMOS (PyPI distillmos 0.9.1, MIT, Microsoft): a quality predictor of 4.1 M parameters, and a front end.
 
 A convolution stem over the compressed complex spectrogram, then a transformer whose position table wants exactly
 384 frames of 20 ms: every wave is scaled to a peak of 1 and zero-padded to 7.68 s. The weights are inside the wheel.
