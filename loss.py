@@ -65,7 +65,7 @@ class QAMO(nn.Module):
             quality: (B,) int64 class in [0, K); read on bona fide rows only. None on the dev set, where each
                 utterance is measured against its nearest centroid.
 
-        Source: arXiv:2509.20679, equations 2 to 5.
+        Source: arXiv:2509.20679; behaviour matched to ductuantruong/QAMO @47d77cc.
         """
         cosines = self.cosines(embedding)  # (B, K)
         nearest = cosines.amax(dim=1)
@@ -100,7 +100,7 @@ class OCSoftmax(nn.Module):
     def loss(self, embedding: Tensor, bonafide: Tensor, quality: Tensor | None = None) -> dict[str, Tensor]:
         """One-class loss; `quality` is not read.
 
-        Source: arXiv:2010.13995, equation 4.
+        Source: arXiv:2010.13995.
         """
         score = self(embedding)
         total = _one_class(score, score, bonafide, self.radius_bonafide, self.radius_spoof, self.alpha)

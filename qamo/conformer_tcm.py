@@ -19,7 +19,7 @@ N_POSITIONS = 10_000  # rows of the fixed position table, 200 s of frames; longe
 class ConformerTCM(nn.Module):
     """Back end of the paper: (B, F, D) -> (B, E).
 
-    Source: arXiv:2509.20679 section 3.1; behaviour matched to ductuantruong/QAMO @47d77cc.
+    Source: behaviour matched to ductuantruong/QAMO @47d77cc.
     """
 
     positions: Tensor
@@ -48,11 +48,14 @@ class ConformerTCM(nn.Module):
 
 
 def sinusoids(n_positions: int, size: int) -> Tensor:
-    """Position table (n_positions, size): sine on even channels, cosine on odd ones."""
+    """Position table (n_positions, size): sine on even channels, cosine on odd ones.
+
+    Angles are rounded to float32 before the sine, as in the published code: late positions differ by 2e-4 otherwise.
+    """
     channel = np.arange(size)
     angle = np.arange(n_positions)[:, None] / 10_000 ** (2 * (channel // 2) / size)
-    table = np.where(channel % 2 == 0, np.sin(angle), np.cos(angle))
-    return torch.from_numpy(table.astype(np.float32))
+    angle32 = torch.from_numpy(angle.astype(np.float32))
+    return torch.where(torch.from_numpy(channel % 2 == 0), angle32.sin(), angle32.cos())
 
 
 class _Block(nn.Module):
@@ -111,7 +114,7 @@ class HeadTokenAttention(nn.Module):
     Head token i sums up channel group i of all tokens. After attention, the class token (the first) receives
     the mean head token and the mean frame token, and the head tokens are dropped.
 
-    Source: arXiv:2406.17376, section 2.2.
+    Source: arXiv:2406.17376.
     """
 
     def __init__(self, size: int, n_heads: int):

@@ -20,7 +20,7 @@ class Nes2Net(nn.Module):
     Raises:
         InputError: the feature size does not split into the groups and parts.
 
-    Source: arXiv:2504.05657 section III; behaviour matched to ductuantruong/QAMO @47d77cc.
+    Source: behaviour matched to ductuantruong/QAMO @47d77cc.
     """
 
     def __init__(self, input_dim: int, *, n_groups: int, scale: int, dilation: int, se_ratio: int):

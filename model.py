@@ -1,0 +1,170 @@
+"""The detector: front end -> back end -> head, three plain dicts of them, and ways to build and load one.
+
+    front end   (B, T) -> (B, F, D)    attributes dim, frozen
+    back end    (B, F, D) -> (B, E)    attribute dim
+    head        (B, E) -> (B,)         method loss(embedding, bonafide, quality)
+
+To add a part: write its class, give it a line in a dict below and a section of the same name in qamo/config.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from loss import QAMO, WCE, OCSoftmax
+from qamo import InputError, legacy
+from qamo.checkpoint import (
+    EXPORTED_CONFIG,
+    EXPORTED_WEIGHTS,
+    checked,
+    load_strictly,
+    read_exported,
+    read_torch,
+)
+from qamo.config import ModelConfig
+from qamo.conformer_tcm import ConformerTCM
+from qamo.distillmos import DistillMOS
+from qamo.frontends import LFCC, XLSR
+from qamo.nes2net import Nes2Net
+
+FRONTENDS: dict[str, Callable[..., Any]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
+BACKENDS: dict[str, Callable[..., Any]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
+HEADS: dict[str, Callable[..., Any]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
+
+RUN_MODEL = "model.pt"  # the checkpoint that a finished run is known by
+
+
+class Output(NamedTuple):
+    score: Tensor  # (B,), higher means bona fide
+    embedding: Tensor  # (B, E)
+    losses: dict[str, Tensor] | None  # scalars, "total" among them; None without labels
+
+
+class Detector(nn.Module):
+    """Three parts in a row. The loss is computed in forward, so DDP sees every parameter used.
+
+    Attributes:
+        feature_cache: None, or a callable (frontend, wave) -> features that stands in for the front end.
+        exchange: None, or a callable (features, bonafide, quality) -> the same of all processes together; used in
+            training only.
+    """
+
+    def __init__(self, frontend: nn.Module, backend: nn.Module, head: nn.Module):
+        super().__init__()
+        self.frontend = frontend
+        self.backend = backend
+        self.head = head
+        self.feature_cache: Callable[[nn.Module, Tensor], Tensor] | None = None
+        self.exchange: Callable[..., tuple[Tensor, Tensor, Tensor | None]] | None = None
+
+    def forward(self, wave: Tensor, bonafide: Tensor | None = None, quality: Tensor | None = None) -> Output:
+        """Score a batch; with labels also its losses.
+
+        Args:
+            wave: (B, T) at 16 kHz.
+            bonafide: (B,) bool.
+            quality: (B,) int64; None on the dev set.
+        """
+        features = self.feature_cache(self.frontend, wave) if self.feature_cache else self.frontend(wave)
+        if self.exchange and self.training and bonafide is not None:
+            features, bonafide, quality = self.exchange(features, bonafide, quality)
+        embedding = self.backend(features)
+        losses = None if bonafide is None else self.head.loss(embedding, bonafide, quality)  # type: ignore[operator]
+        return Output(self.head(embedding), embedding, losses)
+
+
+def build_detector(cfg: ModelConfig, *, pretrained: bool = True) -> Detector:
+    """Make the three parts that `cfg` names, each from the config section of the same name.
+
+    Args:
+        pretrained: False: random weights in place of the front end's file, which need not exist.
+
+    Raises:
+        InputError: the front end's weights cannot be read, or the parts do not fit together.
+    """
+    return _assemble(cfg, {} if pretrained or cfg.frontend != "xlsr" else {"weights": None})
+
+
+def load_detector(path: Path, cfg: ModelConfig | None = None) -> Detector:
+    """A trained detector, in evaluation mode, from a checkpoint alone; the front end's own file is not needed.
+
+    Args:
+        path: a checkpoint, a run's folder (its model.pt is read), an exported folder, or a checkpoint of the
+            published code (with oc_center.npy beside it where its centroids are kept apart).
+        cfg: for a published checkpoint, what its weights do not tell: the number of XLS-R attention heads, the
+            score rule, and settings that take no weights. For our own checkpoints what is stored in them counts.
+
+    Raises:
+        InputError: no checkpoint is there, it is damaged, or it holds another network.
+    """
+    state, config, where = _read_any(Path(path), cfg)
+    try:
+        found = ModelConfig.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: its model_config.{key} is not known to this version ({first['msg']})") from None
+    detector = _assemble(found, {"weights": None, "uninitialized": True} if found.frontend == "xlsr" else {})
+    load_strictly(detector, state, where)
+    return detector.eval()
+
+
+def _assemble(cfg: ModelConfig, more: dict[str, Any]) -> Detector:
+    frontend = FRONTENDS[cfg.frontend](**getattr(cfg, cfg.frontend).model_dump() | more)
+    backend = BACKENDS[cfg.backend](frontend.dim, **getattr(cfg, cfg.backend).model_dump())
+    head = HEADS[cfg.head](backend.dim, **getattr(cfg, cfg.head).model_dump())
+    return Detector(frontend, backend, head)
+
+
+def _read_any(path: Path, cfg: ModelConfig | None) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+    """Weights in our names, the model config they belong to, and the file they came from."""
+    if path.is_dir():
+        if (path / EXPORTED_CONFIG).is_file() and (path / EXPORTED_WEIGHTS).is_file():
+            state, config = read_exported(path)
+            return state, _agreeing(config, cfg, path), path
+        if not (path / RUN_MODEL).is_file():
+            raise InputError(
+                f"{path}: expected a run with {RUN_MODEL}, or an exported folder with {EXPORTED_CONFIG} and "
+                f"{EXPORTED_WEIGHTS}, found neither; give the path of a checkpoint"
+            )
+        path = path / RUN_MODEL
+    content = read_torch(path)
+    if isinstance(content, dict) and legacy.is_published(content):
+        n_heads = None if cfg is None else cfg.xlsr.n_heads
+        state, found = legacy.from_published(content, path, center=_center_beside(path), n_heads=n_heads)
+        config = _agreeing(found, cfg, path)
+        base = (cfg or ModelConfig()).model_dump()
+        return state, {k: base[k] | v if isinstance(v, dict) else v for k, v in (base | config).items()}, path
+    content = checked(content, path)
+    return content["model"], _agreeing(content["model_config"], cfg, path), path
+
+
+def _agreeing(found: dict[str, Any], cfg: ModelConfig | None, where: Path) -> dict[str, Any]:
+    for part in ("frontend", "backend", "head"):
+        if cfg is not None and found.get(part) != getattr(cfg, part):
+            raise InputError(
+                f"{where}: holds a detector with {part} {found.get(part)}, but model.{part} is {getattr(cfg, part)}; "
+                "give both the same"
+            )
+    return found
+
+
+def _center_beside(path: Path) -> Tensor | None:
+    """Centroids (K, E) in the oc_center.npy that the published code writes beside a checkpoint, if there is one."""
+    beside = path.parent / "oc_center.npy"
+    if not beside.is_file():
+        return None
+    try:
+        center = np.load(beside, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{beside}: not an array that NumPy reads ({error})") from None
+    if center.ndim != 2 or not np.isfinite(center).all():
+        raise InputError(f"{beside}: expected finite centroids of shape (K, E), found shape {center.shape}")
+    return torch.from_numpy(np.asarray(center, dtype=np.float32))
