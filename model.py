@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from loss import QAMO, WCE, OCSoftmax
 from qamo import InputError, legacy
@@ -54,6 +55,9 @@ class Detector(nn.Module):
         feature_cache: None, or a callable (frontend, wave) -> features that stands in for the front end.
         exchange: None, or a callable (features, bonafide, quality) -> the same of all processes together; used in
             training only.
+        frontend_chunks: pieces in which a training batch passes the front end. Above 1 each piece is computed again
+            in the backward pass: the memory of one piece, and the gradients of the whole batch, since the back end
+            with its batch norms and the loss still see the batch as one.
     """
 
     def __init__(self, frontend: nn.Module, backend: nn.Module, head: nn.Module):
@@ -63,6 +67,7 @@ class Detector(nn.Module):
         self.head = head
         self.feature_cache: Callable[[nn.Module, Tensor], Tensor] | None = None
         self.exchange: Callable[..., tuple[Tensor, Tensor, Tensor | None]] | None = None
+        self.frontend_chunks = 1
 
     def forward(self, wave: Tensor, bonafide: Tensor | None = None, quality: Tensor | None = None) -> Output:
         """Score a batch; with labels also its losses.
@@ -72,12 +77,20 @@ class Detector(nn.Module):
             bonafide: (B,) bool.
             quality: (B,) int64; None on the dev set.
         """
-        features = self.feature_cache(self.frontend, wave) if self.feature_cache else self.frontend(wave)
+        features = self._features(wave)
         if self.exchange and self.training and bonafide is not None:
             features, bonafide, quality = self.exchange(features, bonafide, quality)
         embedding = self.backend(features)
         losses = None if bonafide is None else self.head.loss(embedding, bonafide, quality)  # type: ignore[operator]
         return Output(self.head(embedding), embedding, losses)
+
+    def _features(self, wave: Tensor) -> Tensor:
+        if self.feature_cache:
+            return self.feature_cache(self.frontend, wave)
+        if self.frontend_chunks == 1 or not (self.training and torch.is_grad_enabled()):
+            return self.frontend(wave)
+        pieces = wave.chunk(self.frontend_chunks)
+        return torch.cat([checkpoint(self.frontend, piece, use_reentrant=False) for piece in pieces])
 
 
 def build_detector(cfg: ModelConfig, *, pretrained: bool = True) -> Detector:

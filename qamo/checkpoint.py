@@ -37,8 +37,9 @@ def write_checkpoint(path: Path, *, model_state: Mapping[str, Tensor], model_con
     content = {"format": FORMAT, "convention": CONVENTION, "model": dict(model_state), "model_config": model_config}
     if clash := content.keys() & provenance.keys():
         raise ValueError(f"provenance repeats {sorted(clash)}")
-    with replacing(Path(path)) as temporary:
-        torch.save({**content, **provenance}, temporary)
+    # Into an open file: given a path, torch would write the temporary name into the archive, and equal runs would differ.
+    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+        torch.save({**content, **provenance}, file)
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:

@@ -210,7 +210,7 @@ class TrainConfig(Section):
     n_best: int = Field(5, ge=1)
     average: Literal["mean", "reference", "none"] = "mean"
     n_average: int = Field(5, ge=1)
-    accumulate: int = Field(1, ge=1)
+    frontend_chunks: int = Field(1, ge=1)
     precision: Precision = "32"
     save_every_s: float = Field(600.0, gt=0)
 
@@ -218,15 +218,14 @@ class TrainConfig(Section):
     def _counts(self) -> TrainConfig:
         if self.n_average > self.n_best:
             raise ValueError(f"n_average {self.n_average} exceeds n_best {self.n_best}: only n_best epochs are kept")
-        if self.batch_size % self.accumulate:
-            raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
         return self
 
 
 class ScoreConfig(Section):
     batch_size: int = Field(20, ge=1)
     precision: Precision = "32"
-    on_bad_audio: Literal["fail", "skip"] = "fail"
+    on_bad_audio: Literal["fail", "skip"] = "skip"
+    weights: Path | None = None  # score with this checkpoint in place of the run's own (train.enabled: false)
 
 
 class EvalSet(Section):
@@ -326,13 +325,13 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     where = "command line"
     if path is not None:
         tree, where = _read_yaml(path), str(path)
-    given: dict[str, str] = {}
     for dotted, value in (overrides or {}).items():
-        given[dotted] = "command line"
         *parents, leaf = dotted.split(".")
         node = tree
         for part in parents:
             child = node.setdefault(part, {})
+            if isinstance(child, list):
+                child = node[part] = {str(place): item for place, item in enumerate(child)}
             if not isinstance(child, dict):
                 raise InputError(f"{dotted}: {part} is a value, not a section")
             node = child
@@ -381,11 +380,20 @@ def _parse(dotted: str, text: str) -> Any:
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, section by section, so that a partial section keeps the other defaults."""
+    """`over` laid on `base`, section by section, so that a partial section keeps the other defaults.
+
+    A list takes {"0": value}: a new value for one of its places.
+    """
     result = dict(base)
     for key, value in over.items():
         under = result.get(key)
-        result[key] = _merged(under, value) if isinstance(under, dict) and isinstance(value, Mapping) else value
+        if isinstance(value, Mapping) and isinstance(under, dict):
+            result[key] = _merged(under, value)
+        elif isinstance(value, Mapping) and isinstance(under, (list, tuple)) and all(k.isdigit() for k in value):
+            places = {str(place): item for place, item in enumerate(under)}
+            result[key] = list({**places, **value}.values())
+        else:
+            result[key] = value
     return result
 
 

@@ -18,13 +18,17 @@ from qamo import InputError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success rename it to `path`, on error leave `path` as it was."""
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success rename it to `path`, on error leave `path` as it was.
+
+    `durable` waits for the disk before the rename; only what can be made again may do without.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

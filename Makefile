@@ -1,0 +1,37 @@
+# Targets that the README names. Each makes the environment when it is missing, and starts at once when it is not.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed-$(shell cat requirements*.txt | cksum | cut -d' ' -f1)
+DEMO ?= full
+MINI := $(if $(filter quick,$(DEMO)),mini-quick,mini)
+ARGS ?=
+
+.PHONY: demo corpus test test-slow lint bench parity kill-test clean
+
+$(STAMP):
+	@echo "setting up .venv (once; about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-nodeps.txt
+	@rm -f .venv/.installed-*
+	@touch $@
+
+corpus: $(STAMP)
+	$(BIN)/python database/build_mini.py --size $(DEMO)
+
+demo: corpus
+	$(BIN)/python main.py --model conformer_tcm --config database/$(MINI).yaml $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis cache

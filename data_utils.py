@@ -1,0 +1,549 @@
+"""Data: protocols to trials, MOS to quality classes, recordings to windows, and the order they come in.
+
+A training item is (wave (T,) float32, bonafide bool, quality int, index int, augmented bool). What happens to an
+utterance in an epoch depends on (seed, epoch, index) and on nothing else: not on the number of workers or processes,
+nor on what ran before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from qamo import InputError, audio
+from qamo.config import DataConfig, EvalConfig
+from qamo.files import sha256
+from qamo.keys import Keys, read_keys
+from qamo.rawboost import rawboost
+from qamo.runlog import progress
+from qamo.trainer import Batch
+
+log = logging.getLogger(__name__)
+
+N_SHOWN = 5  # offenders named in a message
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The utterances of a protocol, column by column, in its order."""
+
+    path: Path
+    names: list[str]
+    bonafide: np.ndarray  # (N,) bool
+    mos: np.ndarray  # (N,) float, 1 to 5
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_protocol(path: Path) -> Trials:
+    """Read `SPEAKER NAME - ATTACK LABEL MOS` lines.
+
+    Raises:
+        InputError: naming file and line: a wrong column count, label or MOS, a repeated or unsafe name.
+    """
+    keys: Keys = read_keys(path)
+    if "mos" not in keys.columns:
+        raise InputError(
+            f"{path}: expected six columns, SPEAKER NAME - ATTACK LABEL MOS, found no MOS; "
+            "add it with: python predict_mos.py PROTOCOL AUDIO_FOLDER -o OUT"
+        )
+    if not keys.names:
+        raise InputError(f"{path}: expected protocol lines, found none")
+    mos = np.array(keys.columns["mos"], dtype=np.float64)
+    for name in keys.names:
+        check_name(name, path)
+    return Trials(path, list(keys.names), keys.bonafide, mos)
+
+
+def read_trial_list(path: Path) -> list[str]:
+    """Names of an evaluation list: its only column, or the second of several.
+
+    Raises:
+        InputError: naming file and line: a repeated or unsafe name, or no names at all.
+    """
+    names: list[str] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        parts = line.split()
+        if not parts:
+            continue
+        name = parts[0] if len(parts) == 1 else parts[1]
+        if name in seen:
+            raise InputError(f"{path}:{number}: {name} stands in line {seen[name]} already; keep one of the two lines")
+        seen[name] = number
+        check_name(name, f"{path}:{number}")
+        names.append(name)
+    if not names:
+        raise InputError(f"{path}: expected a list of recordings, found no names")
+    return names
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such protocol or list; check data.protocols_path and the names below it"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected a text file, found bytes that are not UTF-8") from None
+    return text.splitlines()
+
+
+def check_name(name: str, where: object) -> None:
+    """Refuse a name that could leave the audio folder or garble a terminal."""
+    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+        raise InputError(f"{where}: the name {name!r} holds a control character")
+    if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+        raise InputError(f"{where}: the name {name!r} would leave the audio folder; names are relative, without '..'")
+
+
+# ---- quality
+
+
+@dataclass(frozen=True)
+class QualityRule:
+    """MOS to quality class, and what augmentation does to the class."""
+
+    edges: np.ndarray  # (K - 1,) increasing MOS values
+    augmented: str  # lower | lowest | none
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.edges) + 1
+
+    def classes(self, mos: np.ndarray) -> np.ndarray:
+        """Number of edges at or below each MOS: (N,) -> (N,) int64 in [0, K)."""
+        return np.searchsorted(self.edges, mos, side="right").astype(np.int64)
+
+    def after_augmentation(self, quality: int) -> int:
+        if self.augmented == "none":
+            return quality
+        return max(quality - 1, 0) if self.augmented == "lower" else 0
+
+
+def quality_rule(
+    trials: Trials, *, thresholds: list[float] | None, quantiles: list[float] | None, augmented: str
+) -> QualityRule:
+    """The rule with fixed thresholds, or with quantiles of the bona fide training MOS turned into thresholds."""
+    if thresholds is not None:
+        return QualityRule(np.asarray(thresholds, dtype=np.float64), augmented)
+    mos = trials.mos[trials.bonafide]
+    if not len(mos):
+        raise InputError(f"{trials.path}: data.quality.quantiles needs bona fide utterances, found none")
+    edges = np.quantile(mos, quantiles or [])
+    if len(np.unique(edges)) < len(edges):
+        raise InputError(f"{trials.path}: the MOS quantiles {quantiles} coincide at {edges.tolist()}; use fewer")
+    return QualityRule(edges, augmented)
+
+
+def describe_quality(trials: Trials, rule: QualityRule, share_augmented: float) -> list[str]:
+    """Sentences on how many bona fide utterances fall in each class, and whether the MOS labels say anything."""
+    classes = rule.classes(trials.mos[trials.bonafide])
+    before = np.bincount(classes, minlength=rule.n_classes).astype(float)
+    moved = np.array([rule.after_augmentation(k) for k in range(rule.n_classes)])
+    after = before * (1 - share_augmented) + np.bincount(
+        moved, weights=before * share_augmented, minlength=rule.n_classes
+    )
+    total = max(before.sum(), 1)
+    edges = [f"{e:.3g}" for e in rule.edges]
+    spans = [f"MOS {lo}-{hi}" for lo, hi in zip(["1", *edges], [*edges, "5"])]
+    said = [
+        f"quality class {k} ({span}): {n:.0f} bona fide utterances ({n / total:.1%}), "
+        f"{m / total:.1%} expected once {share_augmented:.0%} are augmented"
+        for k, (span, n, m) in enumerate(zip(spans, before, after))
+    ]
+    if rule.n_classes > 1 and before.max() / total > 0.99:
+        held = int(before.argmax())
+        said.append(
+            f"the MOS labels are nearly inert: {before.max() / total:.1%} of bona fide speech is in class {held}; "
+            "the other classes come from augmentation alone"
+        )
+    said += [f"quality class {k} is empty: its centroid is trained by spoof alone" for k in np.flatnonzero(after < 0.5)]
+    return said
+
+
+# ---- recordings
+
+
+def recording_paths(folder: Path, names: Sequence[str], extension: str) -> list[Path]:
+    return [folder / f"{name}{extension}" for name in names]
+
+
+def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") -> None:
+    """See that recordings are there before hours are spent on them.
+
+    Args:
+        what: named in the message, such as "train".
+        how: exist: listed in their folders and not empty; header: opened too; full: decoded too.
+
+    Raises:
+        InputError: the count and the first few that are missing or unreadable.
+    """
+    listed: dict[Path, dict[str, int]] = {}
+    bad: list[str] = []
+    for path in paths:
+        sizes = listed.get(path.parent)
+        if sizes is None:
+            sizes = listed[path.parent] = _sizes(path.parent)
+        if path.name not in sizes:
+            bad.append(
+                f"{path}: no such file" if sizes else f"{path}: no such file, and its folder is missing or empty"
+            )
+        elif not sizes[path.name]:
+            bad.append(f"{path}: 0 bytes")
+    _refuse(bad, len(paths), what, "missing or empty")
+    if how == "exist":
+        return
+
+    def fault(path: Path) -> str | None:
+        if how == "header":
+            reason = audio.check_header(path)
+            return reason and f"{path}: {reason}"
+        try:
+            audio.load(path)
+        except InputError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        faults = progress(pool.map(fault, paths), f"checking {what}", total=len(paths), unit="file")
+        bad = [f for f in faults if f]
+    _refuse(bad, len(paths), what, "unreadable")
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+    except OSError:
+        return {}
+
+
+def _refuse(bad: list[str], total: int, what: str, how: str) -> None:
+    if bad:
+        more = f", and {len(bad) - N_SHOWN} more" if len(bad) > N_SHOWN else ""
+        shown = "; ".join(bad[:N_SHOWN])
+        raise InputError(f"{what}: {len(bad)} of {total} recordings {how}: {shown}{more}; check data.database_path")
+
+
+class Item(NamedTuple):
+    wave: np.ndarray  # (T,) float32
+    bonafide: bool
+    quality: int
+    place: int  # in the protocol
+    augmented: bool
+
+
+class TrainSet(Dataset[Item]):
+    """Windows of a protocol's recordings, RawBoosted on a share of the draws.
+
+    Args:
+        rawboost_options: keyword arguments of `qamo.rawboost.rawboost`; None: never augmented (the dev set).
+        share: probability that an utterance is augmented in an epoch.
+    """
+
+    def __init__(
+        self,
+        trials: Trials,
+        folder: Path,
+        *,
+        window_samples: int,
+        rule: QualityRule,
+        seed: int = 0,
+        share: float = 0.0,
+        rawboost_options: dict[str, Any] | None = None,
+    ):
+        self.trials = trials
+        self.paths = recording_paths(folder, trials.names, ".flac")
+        self.window_samples = window_samples
+        self.rule = rule
+        self.classes = rule.classes(trials.mos)
+        self.seed = seed
+        self.share = share
+        self.rawboost_options = rawboost_options
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        epoch, index = key
+        wave = audio.load(self.paths[index])
+        quality = int(self.classes[index])
+        augmented = False
+        if self.rawboost_options is not None:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            augmented = bool(rng.random() < self.share)
+            if augmented:
+                wave = rawboost(wave, rng, **self.rawboost_options)
+                quality = self.rule.after_augmentation(quality)
+        window = audio.fit_length(wave, self.window_samples)
+        return Item(window, bool(self.trials.bonafide[index]), quality, index, augmented)
+
+
+class ScoreSet(Dataset[tuple[np.ndarray, str]]):
+    """Windows of recordings without labels: (wave, fault), where a recording that cannot be read gives silence."""
+
+    def __init__(self, paths: Sequence[Path], *, window_samples: int):
+        self.paths = paths
+        self.window_samples = window_samples
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, str]:
+        fault = ""
+        for _attempt in range(2):  # a network disk may fail once
+            try:
+                return audio.fit_length(audio.load(self.paths[index]), self.window_samples), ""
+            except (InputError, OSError) as error:
+                fault = str(error)
+        return np.zeros(self.window_samples, dtype=np.float32), fault
+
+
+# ---- order
+
+
+def epoch_batches(
+    n: int, batch_size: int, *, seed: int, epoch: int, first_step: int = 0, rank: int = 0, world_size: int = 1
+) -> Iterator[list[tuple[int, int]]]:
+    """Shuffled batches of (epoch, index) keys, the last short one dropped; of each, the share of one process.
+
+    All processes see the same shuffle, and their shares joined in rank order are the single process's batch.
+    """
+    order = np.random.default_rng([seed, epoch, 0x5F]).permutation(n)
+    share = batch_size // world_size
+    for step in range(first_step, n // batch_size):
+        start = step * batch_size + rank * share
+        yield [(epoch, int(i)) for i in order[start : start + share]]
+
+
+def share_of(n: int, rank: int, world_size: int) -> range:
+    """The stretch of 0..n-1 that one of several processes takes; the stretches differ by one at most."""
+    return range(n * rank // world_size, n * (rank + 1) // world_size)
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    return Batch(
+        torch.from_numpy(np.stack([item.wave for item in items])),
+        torch.tensor([item.bonafide for item in items], dtype=torch.bool),
+        torch.tensor([item.quality for item in items], dtype=torch.int64),
+        torch.tensor([item.place for item in items], dtype=torch.int64),
+        torch.tensor([item.augmented for item in items], dtype=torch.bool),
+    )
+
+
+def collate_waves(items: Sequence[tuple[np.ndarray, str]]) -> tuple[torch.Tensor, list[str]]:
+    return torch.from_numpy(np.stack([wave for wave, _ in items])), [fault for _, fault in items]
+
+
+def loader(
+    dataset: Dataset[Any], batches: Sequence[Any] | Iterator[Any], collate_fn: Callable[..., Any], *, n_workers: int
+) -> Iterator[Any]:
+    """Read given batches of keys, in order, with `n_workers` processes ahead of the reader.
+
+    Faults of a recording come out as the InputError they went in as.
+    """
+    keys = list(batches)
+    n_workers = min(n_workers, len(keys))
+    made: DataLoader[Any] = DataLoader(
+        _Caught(dataset),
+        batch_sampler=keys,
+        collate_fn=_CollateCaught(collate_fn),
+        num_workers=n_workers,
+        worker_init_fn=_quiet_worker,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for batch in made:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+class _Caught(Dataset[Any]):
+    """Hands an InputError over as a value: raised in a worker it would arrive wrapped in a traceback's text."""
+
+    def __init__(self, dataset: Dataset[Any]):
+        self.dataset = dataset
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except InputError as error:
+            return error
+
+
+class _CollateCaught:
+    def __init__(self, collate_fn: Callable[..., Any]):
+        self.collate_fn = collate_fn
+
+    def __call__(self, items: Sequence[Any]) -> Any:
+        return next((item for item in items if isinstance(item, InputError)), None) or self.collate_fn(items)
+
+
+def _quiet_worker(worker: int) -> None:
+    """Leave Ctrl-C to the main process, which saves first, and die with SIGTERM as processes do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def wave_batches(
+    source: ScoreSet, places: Sequence[range], *, n_workers: int
+) -> Iterator[tuple[torch.Tensor, list[str]]]:
+    """The waves at given places, batch by batch, with what is wrong with each."""
+    return loader(source, places, collate_waves, n_workers=n_workers)
+
+
+# ---- what a run reads
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training and dev set, ready to be drawn from."""
+
+    train: TrainSet
+    dev: TrainSet
+    rule: QualityRule
+    facts: dict[str, Any]  # what a run should remember of its data
+    batch_size: int
+    n_workers: int
+
+    @property
+    def summary(self) -> str:
+        return f"{len(self.train)} training and {len(self.dev)} dev utterances, batches of {self.batch_size}"
+
+    def train_batches(
+        self, epoch: int, first_step: int, *, rank: int, world_size: int, move: Callable[[Any], Any]
+    ) -> Iterator[Batch]:
+        """One process's share of an epoch's batches from `first_step` on."""
+        keys = epoch_batches(
+            len(self.train),
+            self.batch_size,
+            seed=self.train.seed,
+            epoch=epoch,
+            first_step=first_step,
+            rank=rank,
+            world_size=world_size,
+        )
+        for batch in loader(self.train, keys, collate, n_workers=self.n_workers):
+            yield move(batch)
+
+    def dev_batches(self, *, rank: int, world_size: int, move: Callable[[Any], Any]) -> Iterator[Batch]:
+        """One process's share of the dev set, in protocol order."""
+        mine = share_of(len(self.dev), rank, world_size)
+        keys = [
+            [(0, i) for i in mine[start : start + self.batch_size]] for start in range(0, len(mine), self.batch_size)
+        ]
+        for batch in loader(self.dev, keys, collate, n_workers=self.n_workers):
+            yield move(batch)
+
+
+def read_training_data(data: DataConfig, *, batch_size: int, seed: int) -> TrainingData:
+    """Read the protocols, see that the recordings are there, and fix the quality rule; says what the classes hold.
+
+    Raises:
+        InputError: anything that would stop training later.
+    """
+    (trials, folder), (dev_trials, dev_folder) = (_labelled(data, part) for part in ("train", "dev"))
+    if len(trials) < batch_size:
+        raise InputError(
+            f"train.batch_size: {batch_size} exceeds the {len(trials)} utterances of {trials.path}, and short batches "
+            "are dropped; choose a smaller one"
+        )
+    quality, boost = data.quality, data.rawboost
+    rule = quality_rule(trials, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=quality.augmented)
+    share = boost.share if boost.algorithm else 0.0
+    for sentence in describe_quality(trials, rule, share):
+        log.info("%s", sentence)
+    train = TrainSet(
+        trials,
+        folder,
+        window_samples=data.window_samples,
+        rule=rule,
+        seed=seed,
+        share=share,
+        rawboost_options=boost.model_dump(exclude={"share"}) if share else None,
+    )
+    dev = TrainSet(dev_trials, dev_folder, window_samples=data.window_samples, rule=rule)
+    facts = {
+        part: {"protocol": str(t.path), "sha256": sha256(t.path), "n": len(t), "n_bonafide": int(t.bonafide.sum())}
+        for part, t in (("train", trials), ("dev", dev_trials))
+    }
+    facts["quality_edges_mos"] = rule.edges.tolist()
+    return TrainingData(train, dev, rule, facts, batch_size, data.n_workers)
+
+
+def check_training(data: DataConfig, part: str, how: str) -> str:
+    """Look at protocol and recordings of "train" or "dev" as `check_recordings` does; says what is there."""
+    trials, folder = _labelled(data, part)
+    check_recordings(recording_paths(folder, trials.names, ".flac"), what=part, how=how)
+    return f"{part}: {len(trials)} utterances, {trials.bonafide.sum()} bona fide"
+
+
+def _labelled(data: DataConfig, part: str) -> tuple[Trials, Path]:
+    """Trials and audio folder of "train" or "dev"."""
+    path = data.protocols_path / getattr(data, f"{part}_protocol")
+    if not path.exists():
+        raise InputError(f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol")
+    trials = read_protocol(path)
+    folder = data.database_path / getattr(data, f"{part}_audio")
+    check_recordings(recording_paths(folder, trials.names, ".flac"), what=part)
+    if not 0 < trials.bonafide.sum() < len(trials):
+        raise InputError(f"{path}: expected bona fide and spoofed utterances, found one kind only")
+    return trials, folder
+
+
+class EvaluationSet(NamedTuple):
+    names: list[str]
+    paths: list[Path]
+    list: Path
+    keys: Path | None
+    subset: str | None
+
+
+def evaluation_sets(data: DataConfig, evaluation: EvalConfig) -> dict[str, EvaluationSet]:
+    """Lists, recordings and keys of the chosen sets, all looked at before anything is computed.
+
+    Raises:
+        InputError: a set cannot be scored; the message says which key to set, or how to leave the set out.
+    """
+    return {name: _evaluation_set(data, evaluation, name) for name in evaluation.sets}
+
+
+def check_evaluation(data: DataConfig, evaluation: EvalConfig, name: str, how: str) -> str:
+    """Look at list, keys and recordings of one set as `check_recordings` does; says what is there."""
+    chosen = _evaluation_set(data, evaluation, name)
+    check_recordings(chosen.paths, what=name, how=how)
+    return f"{name}: {len(chosen.names)} trials, {'keys ' + str(chosen.keys) if chosen.keys else 'no keys'}"
+
+
+def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str) -> EvaluationSet:
+    entry = evaluation.catalogue[name]
+    where, otherwise = f"eval.catalogue.{name}", f"or leave {name} out of eval.sets"
+    listed = data.protocols_path / entry.trials
+    folder = data.database_path / entry.audio
+    if not listed.exists():
+        raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
+    names = read_trial_list(listed)
+    paths = recording_paths(folder, names, entry.extension)
+    check_recordings(paths, what=name)
+    keys = data.protocols_path / entry.keys if entry.keys else None
+    if keys is not None and keys.exists():
+        read_keys(keys, subset=entry.subset)  # a fault in the keys should not wait until all is scored
+    elif keys is not None:
+        log.warning("%s: no such keys; %s is scored, but its EER is not computed", keys, name)
+        keys = None
+    return EvaluationSet(names, paths, listed, keys, entry.subset)

@@ -1,0 +1,98 @@
+"""Features of a frozen front end, computed once and kept on disk.
+
+A feature map is kept under a name made of the wave's bytes and the front end's weights, so that neither another
+recording, nor another window, nor another front end can be mistaken for it. Each map is one file that appears whole
+or not at all: any number of processes may share a folder, and a killed one leaves nothing half-written. Waves are
+passed through the front end one at a time, which makes a cached and a computed feature map the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qamo.files import replacing
+
+SIZE_CHECK_EVERY = 256  # writes between two looks at the folder's size
+
+
+class FeatureCache:
+    """(B, T) waves -> (B, F, D) features of one frozen front end, from disk where they have been seen before.
+
+    Args:
+        folder: where the maps are kept; made when missing.
+        frontend: the front end whose weights the maps belong to.
+        identity: what shapes the features beside the weights, such as the front end's settings.
+        max_bytes: the folder is brought below this size by dropping the maps that were read longest ago.
+    """
+
+    def __init__(self, folder: Path, frontend: nn.Module, *, identity: str, max_bytes: float):
+        self.folder = Path(folder) / fingerprint(frontend, identity)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.max_bytes = max_bytes
+        self.hits = 0
+        self.misses = 0
+        self._writes_until_check = 1
+
+    def __call__(self, frontend: Callable[[Tensor], Tensor], wave: Tensor) -> Tensor:
+        return torch.stack([self._one(frontend, row) for row in wave])
+
+    def _one(self, frontend: Callable[[Tensor], Tensor], row: Tensor) -> Tensor:
+        path = self._path(row)
+        try:
+            features = torch.from_numpy(np.load(path))
+            os.utime(path)  # read now: the last to be dropped
+            self.hits += 1
+            return features.to(row.device)
+        except (OSError, ValueError):
+            pass  # not there yet, or not a whole file: compute it
+        self.misses += 1
+        with torch.no_grad():
+            computed = frontend(row[None])[0]
+        self._write(path, computed.float().cpu().numpy())
+        return computed
+
+    def _path(self, row: Tensor) -> Path:
+        name = hashlib.blake2b(row.detach().cpu().numpy().tobytes(), digest_size=16).hexdigest()
+        return self.folder / name[:2] / f"{name[2:]}.npy"
+
+    def _write(self, path: Path, features: np.ndarray) -> None:
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path, durable=False) as temporary, open(temporary, "wb") as file:
+            np.save(file, features)
+        self._writes_until_check -= 1
+        if self._writes_until_check <= 0:
+            self._writes_until_check = SIZE_CHECK_EVERY
+            self.evict()
+
+    def evict(self) -> int:
+        """Drop the maps read longest ago until the folder of all front ends is below `max_bytes`; how many went."""
+        entries = []
+        for path in self.folder.parent.glob("*/??/*.npy"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # another process dropped it
+                continue
+            entries.append((status.st_mtime, status.st_size, path))
+        total, dropped = sum(size for _, size, _ in entries), 0
+        for _, size, path in sorted(entries):
+            if total <= self.max_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total, dropped = total - size, dropped + 1
+        return dropped
+
+
+def fingerprint(module: nn.Module, identity: str = "") -> str:
+    """Hexadecimal digest of a module's class, names, shapes and weights, and of `identity`."""
+    digest = hashlib.blake2b(f"{type(module).__name__} {identity}".encode(), digest_size=12)
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
