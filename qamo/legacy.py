@@ -8,10 +8,11 @@ list of (pattern, replacement) pairs that a test checks to be one to one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from qamo import InputError
@@ -181,6 +182,7 @@ DETECTOR_NAMES: dict[str, Rules] = {
 _CENTER = "ocsoftmax.center"
 _POSITIONS = "conformer.positional_emb"
 _SSL = "ssl_model.model."
+_OURS_XLSR = "frontend.network."
 _HEADS_OF_WIDTH = {768: 12, 1024: 16, 1280: 16, 1920: 16}  # of the published wav2vec 2.0 networks
 
 
@@ -239,7 +241,7 @@ def from_published(
         )
     check_finite(state, where)
     xlsr, _ = xlsr_to_transformers({n.removeprefix(_SSL): t for n, t in state.items() if n.startswith(_SSL)})
-    ours = {f"frontend.network.{name}": tensor for name, tensor in xlsr.items()}
+    ours = {f"{_OURS_XLSR}{name}": tensor for name, tensor in xlsr.items()}
     head: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.startswith(_SSL) or name == _POSITIONS:
@@ -276,21 +278,28 @@ def to_published(
     """
     from qamo.conformer_tcm import N_POSITIONS, sinusoids
 
-    prefix = "frontend.network."
-    theirs = {}
-    xlsr = xlsr_to_fairseq({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
-    if "post_extract_proj.weight" not in xlsr or set(state) & {"head.linear.weight"} or "head.centroids" not in state:
+    names = published_names(state, backend)
+    if "head.centroids" not in state or "head.linear.weight" in state or f"{_SSL}post_extract_proj.weight" not in names:
         raise InputError("the published format holds an XLS-R front end and a head of centroids; this detector differs")
-    unused = _pretraining_zeros(xlsr) if pretraining is None else pretraining
-    xlsr |= {name: unused[name] for name in unused if name.startswith(_FAIRSEQ_UNUSED)}
-    theirs = {f"{_SSL}{name}": tensor for name, tensor in xlsr.items()}
-    for name, tensor in state.items():
-        if name.startswith("backend."):
-            theirs[_renamed(name, _TO_THEIRS[backend])] = tensor
+    theirs = {theirs: state[ours] for theirs, ours in names.items()}
+    unused = _pretraining_zeros(theirs) if pretraining is None else pretraining
+    theirs |= {f"{_SSL}{name}": unused[name] for name in unused if name.startswith(_FAIRSEQ_UNUSED)}
     if backend == "conformer_tcm":
         theirs[_POSITIONS] = sinusoids(N_POSITIONS, state["backend.project.weight"].shape[0])[None]
-    theirs[_CENTER] = state["head.centroids"]
     return theirs
+
+
+def published_names(names: Iterable[str], backend: str) -> dict[str, str]:
+    """The published code's name of each weight of ours: {theirs: ours}, in the order of `names`."""
+    mapped = {}
+    for name in names:
+        if name.startswith(_OURS_XLSR):
+            mapped[_SSL + _renamed(name.removeprefix(_OURS_XLSR), _BACKWARD)] = name
+        elif name.startswith("head."):
+            mapped[_CENTER if name == "head.centroids" else name] = name
+        else:
+            mapped[_renamed(name, _TO_THEIRS[backend])] = name
+    return mapped
 
 
 def _attention_heads(xlsr: Mapping[str, Tensor], given: int | None, where: object) -> int:
@@ -348,8 +357,8 @@ def _head_weights(head: dict[str, Tensor], config: dict[str, Any], where: object
     )
 
 
-def _pretraining_zeros(xlsr: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    width, conv = xlsr["post_extract_proj.weight"].shape
+def _pretraining_zeros(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    width, conv = theirs[f"{_SSL}post_extract_proj.weight"].shape
     shapes: dict[str, tuple[int, ...]] = {
         "mask_emb": (width,),
         "quantizer.vars": (1, 640, 384),
@@ -360,4 +369,4 @@ def _pretraining_zeros(xlsr: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "final_proj.weight": (768, width),
         "final_proj.bias": (768,),
     }
-    return {name: xlsr["layer_norm.weight"].new_zeros(shape) for name, shape in shapes.items()}
+    return {name: torch.zeros(shape) for name, shape in shapes.items()}
