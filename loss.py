@@ -83,7 +83,7 @@ class OCSoftmax(nn.Module):
 
     def __init__(self, embedding_size: int, *, radius_bonafide: float, radius_spoof: float, alpha: float):
         super().__init__()
-        self.centroids = nn.Parameter(torch.empty(1, embedding_size))
+        self.centroids = nn.Parameter(torch.randn(1, embedding_size))  # drawn and drawn over, as the original does
         nn.init.kaiming_uniform_(self.centroids, 0.25)
         self.radius_bonafide = radius_bonafide
         self.radius_spoof = radius_spoof
@@ -195,7 +195,8 @@ def _one_class(
 def _quality_term(cosines: Tensor, bonafide: Tensor, quality: Tensor, scale: float, margin: float) -> Tensor:
     """Additive-margin cross-entropy over the centroids, averaged over the bona fide rows; cosines: (B, K)."""
     target = quality * bonafide  # spoofed rows may hold any value, also one that is no class
-    logits = scale * (cosines - margin * F.one_hot(target, cosines.shape[1]))
+    own = F.one_hot(target, cosines.shape[1]).to(cosines.dtype)  # an integer times a float would round to float32
+    logits = scale * (cosines - margin * own)
     each = F.cross_entropy(logits, target, reduction="none")
     # Masked and divided by at least 1: a batch without bona fide speech adds 0, not NaN, and keeps its gradients.
     return (each * bonafide).sum() / bonafide.sum().clamp(min=1)
