@@ -31,6 +31,7 @@ from qamo.trainer import Batch
 log = logging.getLogger(__name__)
 
 N_SHOWN = 5  # offenders named in a message
+MOS_RANGE = (0.0, 6.0)  # predictors leave the scale from 1 to 5 a little: SCOREQ gives 0.95 to 5.07 on ASVspoof 2019
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,32 @@ def read_protocol(path: Path) -> Trials:
         )
     if not keys.names:
         raise InputError(f"{path}: expected protocol lines, found none")
-    mos = np.array(keys.columns["mos"], dtype=np.float64)
     for name in keys.names:
         check_name(name, path)
-    return Trials(path, list(keys.names), keys.bonafide, mos)
+    return Trials(path, list(keys.names), keys.bonafide, _mos_column(keys))
+
+
+def _mos_column(keys: Keys) -> np.ndarray:
+    """The MOS of each trial, (N,), on the scale from 1 to 5."""
+    texts = keys.columns["mos"]
+    try:
+        mos = np.array(texts, dtype=np.float64)
+        fits = (mos >= MOS_RANGE[0]) & (mos <= MOS_RANGE[1])  # not so for NaN
+        if fits.all():
+            return mos
+        place = int(np.argmin(fits))
+    except ValueError:
+        place = next(i for i, text in enumerate(texts) if not _is_number(text))
+    number = next(n for n, line in enumerate(_lines(keys.path), 1) if keys.names[place] in line.split())
+    raise InputError(f"{keys.path}:{number}: expected a MOS between 1 and 5 in the last column, found {texts[place]!r}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_trial_list(path: Path) -> list[str]:

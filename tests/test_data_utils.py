@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import data_utils
+from data_utils import QualityRule, TrainSet, Trials, epoch_batches, quality_rule, read_protocol, share_of
+from qamo import InputError, audio
+from qamo.config import RawBoostConfig
+from qamo.rawboost import rawboost
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+PROTOCOLS = SHARED / "reference_data" / "protocols_with_mos"
+GOLDENS = SHARED / "goldens" / "reference"
+
+needs_protocols = pytest.mark.skipif(not PROTOCOLS.exists(), reason="the authors' protocols are not here")
+needs_goldens = pytest.mark.skipif(not GOLDENS.exists(), reason="the goldens are not here")
+
+
+def trials(mos: list[float], bonafide: list[bool] | None = None) -> Trials:
+    return Trials(
+        Path("p.txt"), [f"n{i}" for i in range(len(mos))], np.array(bonafide or [True] * len(mos)), np.array(mos)
+    )
+
+
+@needs_protocols
+@pytest.mark.parametrize(
+    ("part", "n", "n_bonafide", "n_low"), [("train.trn", 25_380, 2_580, 1), ("dev.trl", 24_844, 2_548, 0)]
+)
+def test_the_authors_protocols_read_with_their_counts(part, n, n_bonafide, n_low):
+    found = read_protocol(PROTOCOLS / f"ASVspoof2019.LA.cm.{part}.score.txt")
+    assert (len(found), found.bonafide.sum()) == (n, n_bonafide)
+    assert (found.mos[found.bonafide] < 2.5).sum() == n_low
+
+
+@needs_protocols
+def test_the_inert_mos_labels_of_asvspoof_2019_are_said_to_be_so():
+    found = read_protocol(PROTOCOLS / "ASVspoof2019.LA.cm.train.trn.score.txt")
+    said = " ".join(data_utils.describe_quality(found, QualityRule(np.array([2.5]), "lower"), 0.4))
+    assert "nearly inert" in said
+    assert "class 1" in said
+
+
+def test_a_mos_on_the_threshold_belongs_to_the_class_above():
+    rule = quality_rule(trials([2.49, 2.5, 5.0]), thresholds=[2.5], quantiles=None, augmented="lower")
+    assert rule.classes(np.array([2.49, 2.5, 5.0])).tolist() == [0, 1, 1]
+
+
+def test_more_thresholds_make_more_classes_and_augmentation_lowers_by_one_or_to_the_lowest():
+    rule = QualityRule(np.array([2.0, 3.0, 4.0]), "lower")
+    assert rule.n_classes == 4
+    assert rule.classes(np.array([1.0, 2.5, 3.5, 4.5])).tolist() == [0, 1, 2, 3]
+    assert [rule.after_augmentation(k) for k in range(4)] == [0, 0, 1, 2]
+    assert [QualityRule(rule.edges, "lowest").after_augmentation(k) for k in range(4)] == [0, 0, 0, 0]
+    assert [QualityRule(rule.edges, "none").after_augmentation(k) for k in range(4)] == [0, 1, 2, 3]
+
+
+def test_quantiles_are_those_of_bona_fide_speech_alone():
+    mos, bonafide = [1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 1.0], [True] * 5 + [False] * 2
+    rule = quality_rule(trials(mos, bonafide), thresholds=None, quantiles=[0.5], augmented="lower")
+    assert rule.edges.tolist() == [3.0]
+
+
+def test_quantiles_that_coincide_are_refused():
+    with pytest.raises(InputError, match="coincide"):
+        quality_rule(trials([3.0] * 9), thresholds=None, quantiles=[0.3, 0.6], augmented="lower")
+
+
+def test_an_epoch_holds_each_utterance_once_and_drops_the_short_batch():
+    batches = list(epoch_batches(23, 5, seed=1, epoch=0))
+    assert [len(b) for b in batches] == [5, 5, 5, 5]
+    places = [i for batch in batches for _, i in batch]
+    assert len(set(places)) == 20
+    assert all(epoch == 0 for batch in batches for epoch, _ in batch)
+
+
+def test_epochs_and_seeds_shuffle_differently_and_repeatably():
+    first = list(epoch_batches(50, 5, seed=1, epoch=0))
+    assert first == list(epoch_batches(50, 5, seed=1, epoch=0))
+    others = [list(epoch_batches(50, 5, seed=s, epoch=e)) for s, e in [(1, 1), (2, 0)]]
+    for other in others:
+        assert [i for b in other for _, i in b] != [i for b in first for _, i in b]
+
+
+def test_an_epoch_can_be_entered_at_any_step():
+    assert list(epoch_batches(23, 5, seed=1, epoch=3))[2:] == list(epoch_batches(23, 5, seed=1, epoch=3, first_step=2))
+
+
+def test_the_shares_of_processes_join_to_the_single_batch():
+    alone = list(epoch_batches(31, 6, seed=4, epoch=2))
+    shared = [list(epoch_batches(31, 6, seed=4, epoch=2, rank=r, world_size=3)) for r in range(3)]
+    assert [a + b + c for a, b, c in zip(*shared)] == alone
+
+
+@pytest.mark.parametrize(("n", "world_size"), [(10, 3), (2, 3), (0, 2), (7, 7)])
+def test_stretches_cover_everything_once(n, world_size):
+    assert [i for rank in range(world_size) for i in share_of(n, rank, world_size)] == list(range(n))
+
+
+def augmenting_set(corpus: Path, seed: int = 0, share: float = 0.5) -> TrainSet:
+    return TrainSet(
+        read_protocol(corpus / "train.txt"),
+        corpus / "LA" / "train" / "flac",
+        window_samples=8000,
+        rule=QualityRule(np.array([2.5]), "lower"),
+        seed=seed,
+        share=share,
+        rawboost_options=RawBoostConfig().model_dump(exclude={"share"}),
+    )
+
+
+def test_an_item_depends_on_seed_epoch_and_place_alone(built_corpus):
+    forward = [augmenting_set(built_corpus)[0, i] for i in range(12)]
+    backward = [augmenting_set(built_corpus)[0, i] for i in reversed(range(12))][::-1]
+    for one, two in zip(forward, backward):
+        np.testing.assert_array_equal(one.wave, two.wave)
+        assert one[1:] == two[1:]
+    later = [augmenting_set(built_corpus)[1, i] for i in range(12)]
+    assert [i.augmented for i in later] != [i.augmented for i in forward]
+
+
+def test_the_share_of_augmented_draws_and_their_quality(built_corpus):
+    source = augmenting_set(built_corpus, share=0.4)
+    plain = augmenting_set(built_corpus, share=0.0)
+    items = [source[epoch, i] for epoch in range(12) for i in range(24)]
+    assert 0.3 < np.mean([item.augmented for item in items]) < 0.5
+    for item in items:
+        clean = plain[0, item.place]
+        expected = max(clean.quality - 1, 0) if item.augmented else clean.quality
+        assert item.quality == expected
+        assert item.augmented != np.array_equal(item.wave, clean.wave)
+
+
+def test_two_workers_give_what_none_gives(built_corpus):
+    keys = list(epoch_batches(24, 6, seed=0, epoch=1))
+    alone, shared = (
+        list(data_utils.loader(augmenting_set(built_corpus), keys, data_utils.collate, n_workers=n)) for n in (0, 2)
+    )
+    for one, two in zip(alone, shared):
+        assert all(np.array_equal(a, b) for a, b in zip(one, two))
+
+
+def test_a_fault_in_a_worker_arrives_as_the_sentence_it_was(corpus):
+    (corpus / "LA" / "train" / "flac" / "T_train_003.flac").write_text("no audio")
+    keys = [[(0, 3), (0, 4)]]
+    with pytest.raises(InputError, match=r"T_train_003.flac: not a recording"):
+        list(data_utils.loader(augmenting_set(corpus), keys, data_utils.collate, n_workers=1))
+
+
+def test_trial_lists_of_one_column_and_of_several(tmp_path):
+    (tmp_path / "one.txt").write_text("fake/a.wav\n\nreal/b.wav")
+    (tmp_path / "more.txt").write_text("LA_0009 LA_E_1 alaw - A07 spoof\nLA_0010 LA_E_2 - - A08 spoof\n")
+    assert data_utils.read_trial_list(tmp_path / "one.txt") == ["fake/a.wav", "real/b.wav"]
+    assert data_utils.read_trial_list(tmp_path / "more.txt") == ["LA_E_1", "LA_E_2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a\nb\na\n", "list.txt:3: a stands in line 1"),
+        ("../a\n", "list.txt:1"),
+        ("\n", "no names"),
+        ("/etc/x\n", "leave"),
+    ],
+)
+def test_bad_trial_lists_are_refused_with_their_line(tmp_path, text, said):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(InputError, match=said):
+        data_utils.read_trial_list(tmp_path / "list.txt")
+
+
+@needs_goldens
+@pytest.mark.parametrize("algorithm", [4, 0])
+def test_items_equal_those_of_the_published_dataset(algorithm):
+    """Nine items that the original Dataset_train gave, made here by the same parts in the same order of draws."""
+    golden = np.load(GOLDENS / "dataset_train.npz")
+    options = RawBoostConfig(algorithm=algorithm).model_dump(exclude={"share"})
+    rule = QualityRule(np.array([2.5]), "lower")
+    quality_before = {"U_half": 1, "U_eq": 0, "U_long": 1}
+    np.random.seed(12)
+    for i in range(9):
+        item = f"algo{algorithm}/{i}"
+        name = str(golden[f"{item}/id"])
+        wave = audio.load(GOLDENS / "data" / "flac" / f"{name}.flac")
+        quality = quality_before[name]
+        if golden[f"{item}/u"] > 0.6:
+            wave = rawboost(wave, np.random, **options)
+            quality = rule.after_augmentation(quality)
+        window = audio.fit_length(wave)
+        assert window.shape == (66_800,)
+        np.testing.assert_allclose(window[::16], golden[f"{item}/x_16"], atol=1e-6)
+        assert np.square(window, dtype=np.float64).sum() == pytest.approx(golden[f"{item}/sumsq"], rel=1e-6)
+        assert quality == golden[f"{item}/score"]
+    assert np.random.random_sample() == golden[f"algo{algorithm}/next_np"]
+
+
+@needs_goldens
+def test_trial_lists_read_as_the_published_code_reads_them(tmp_path):
+    golden = json.loads((GOLDENS / "metadata.json").read_text())
+    (tmp_path / "list.txt").write_text(golden["eval_text"])
+    assert data_utils.read_trial_list(tmp_path / "list.txt") == golden["eval_files"]
+
+
+@needs_protocols
+@needs_goldens
+@pytest.mark.parametrize("part", ["train.trn", "dev.trl"])
+def test_quality_classes_of_the_authors_protocols_equal_theirs(part):
+    counts = json.loads((GOLDENS / "metadata.json").read_text())["protocol_counts"][part]
+    found = read_protocol(PROTOCOLS / f"ASVspoof2019.LA.cm.{part}.score.txt")
+    classes = QualityRule(np.array([2.5]), "lower").classes(found.mos)
+    ours = {
+        f"{kind}_{quality}": int(((found.bonafide == (kind == "bona")) & (classes == (quality == "good"))).sum())
+        for kind in ("bona", "spoof")
+        for quality in ("good", "bad")
+    }
+    assert ours == {name: counts[name] for name in ours}
