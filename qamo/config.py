@@ -89,10 +89,22 @@ class DataConfig(Section):
     rawboost: RawBoostConfig = RawBoostConfig()
 
 
-# ---- model
+# ---- model: a section a part; its kind decides which choice of ModelConfig it may be named in
 
 
-class XLSRConfig(Section):
+class FrontEnd(Section):
+    pass
+
+
+class BackEnd(Section):
+    pass
+
+
+class Head(Section):
+    pass
+
+
+class XLSRConfig(FrontEnd):
     weights: str | None = "pretrained/xlsr2_300m.pt"  # .pt, .safetensors, folder, hub name, or null: random
     freeze: bool = False
     normalize_input: Literal["none", "utterance"] = "none"
@@ -107,7 +119,7 @@ class XLSRConfig(Section):
     position_groups: int = 16
 
 
-class LFCCConfig(Section):
+class LFCCConfig(FrontEnd):
     n_coefficients: int = 20  # static ones; deltas and double deltas triple them
     n_filters: int = 20
     n_fft: int = 512
@@ -115,11 +127,11 @@ class LFCCConfig(Section):
     hop_ms: float = 10.0
 
 
-class DistillMOSConfig(Section):
+class DistillMOSConfig(FrontEnd):
     freeze: bool = True
 
 
-class ConformerTCMConfig(Section):
+class ConformerTCMConfig(BackEnd):
     embedding_size: int = Field(144, ge=1)
     n_heads: int = Field(4, ge=1)
     kernel_size: int = Field(31, ge=1)
@@ -132,14 +144,14 @@ class ConformerTCMConfig(Section):
         return self
 
 
-class Nes2NetConfig(Section):
+class Nes2NetConfig(BackEnd):
     n_groups: int = 8  # parts that the features are split in (the outer nest)
     scale: int = 8  # parts of the inner Res2Net block
     dilation: int = 2
     se_ratio: int = 1  # squeeze-excitation bottleneck
 
 
-class QAMOConfig(Section):
+class QAMOConfig(Head):
     n_centroids: int = Field(2, ge=1)  # one for each quality class, lowest first
     radius_bonafide: float = 0.9
     radius_spoof: float = 0.2
@@ -154,7 +166,7 @@ class QAMOConfig(Section):
         return _ordered_radii(self)
 
 
-class OCSoftmaxConfig(Section):
+class OCSoftmaxConfig(Head):
     radius_bonafide: float = 0.9
     radius_spoof: float = 0.2
     alpha: float = Field(20.0, gt=0)
@@ -164,7 +176,7 @@ class OCSoftmaxConfig(Section):
         return _ordered_radii(self)
 
 
-class WCEConfig(Section):
+class WCEConfig(Head):
     weight_spoof: float = Field(0.1, ge=0)
     weight_bonafide: float = Field(0.9, ge=0)
     quality_weight: float = Field(0.0, ge=0)  # above 0: WCE plus the quality term of QAMO (an ablation)
@@ -183,9 +195,9 @@ def _ordered_radii(section: Any) -> Any:
 
 
 class ModelConfig(Section):
-    frontend: Literal["xlsr", "lfcc", "distillmos"] = "xlsr"
-    backend: Literal["conformer_tcm", "nes2net"] = "conformer_tcm"
-    head: Literal["qamo", "oc_softmax", "wce"] = "qamo"
+    frontend: str = "xlsr"
+    backend: str = "conformer_tcm"
+    head: str = "qamo"
     xlsr: XLSRConfig = XLSRConfig()
     lfcc: LFCCConfig = LFCCConfig()
     distillmos: DistillMOSConfig = DistillMOSConfig()
@@ -194,6 +206,17 @@ class ModelConfig(Section):
     qamo: QAMOConfig = QAMOConfig()
     oc_softmax: OCSoftmaxConfig = OCSoftmaxConfig()
     wce: WCEConfig = WCEConfig()
+
+    @field_validator("frontend", "backend", "head")
+    @classmethod
+    def _has_a_section(cls, value: str, info: Any) -> str:
+        kind = {"frontend": FrontEnd, "backend": BackEnd, "head": Head}[info.field_name]
+        known = [
+            n for n, f in cls.model_fields.items() if isinstance(f.annotation, type) and issubclass(f.annotation, kind)
+        ]
+        if value not in known:
+            raise ValueError(f"expected {' or '.join(known)}, found {value!r}")
+        return value
 
 
 # ---- training, scoring, evaluation
