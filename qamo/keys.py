@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ LAYOUTS: dict[int, list[str]] = {
         "gender-pair", "language",
     ],
 }  # fmt: skip
+_ALWAYS = {"name", "label", "subset", "trim"}  # needed to tell trials, classes and subsets
 TRACKS = {8: "LA", 12: "PA", 13: "DF"}  # ASVspoof 2021, by its number of columns
 HEADERLESS = {2: ["name", "label"], 3: ["name", "speaker", "label"], 4: ["name", "speaker", "label", "mos"]}
 BONAFIDE = {"bonafide": True, "bona-fide": True, "spoof": False}
@@ -126,8 +127,11 @@ class Keys:
         return scores.values[place]
 
 
-def read_keys(path: Path | str, subset: str | None = None) -> Keys:
+def read_keys(path: Path | str, subset: str | None = None, *, columns: Collection[str] | None = None) -> Keys:
     """Read a key of any of the four layouts; `subset` keeps the trials of one subset of an ASVspoof 2021 key.
+
+    Args:
+        columns: which columns to keep besides names and labels, to save time on a large key; None keeps all.
 
     Raises:
         InputError: an unknown layout, label or subset, a wrong number of columns, or a name that stands twice.
@@ -137,7 +141,7 @@ def read_keys(path: Path | str, subset: str | None = None) -> Keys:
     if not first:
         raise InputError(f"{path}: expected a key, but the file is empty")
     if "," in " ".join(first):
-        columns, lines = _read_csv(path)
+        by_name, lines = _read_csv(path)
         track = None
     else:
         layout = LAYOUTS.get(len(first))
@@ -146,20 +150,24 @@ def read_keys(path: Path | str, subset: str | None = None) -> Keys:
                 f"{path}:1: expected a key with {', '.join(map(str, LAYOUTS))} columns or a meta.csv, got {len(first)} "
                 f"columns: {' '.join(first)[:80]!r}"
             )
+        wanted = [c for c in layout if columns is None or c in columns or c in _ALWAYS]
         table = tables.read_table(
-            path, range(len(layout)), n_columns=len(layout), expected=f"{len(layout)} columns ({' '.join(layout)})"
+            path,
+            [layout.index(c) for c in wanted],
+            n_columns=len(layout),
+            expected=f"{len(layout)} columns ({' '.join(layout)})",
         )
-        columns, lines = dict(zip(layout, table.columns)), table.lines
+        by_name, lines = dict(zip(wanted, table.columns)), table.lines
         track = TRACKS.get(len(first))
-    names = columns.pop("name")
-    bonafide = labels_to_bool(columns.pop("label"), lines, path)
+    names = by_name.pop("name")
+    bonafide = labels_to_bool(by_name.pop("label"), lines, path)
     tables.refuse_repeats(names, lines, path=path, what="stands in the key before")
-    keep = None if subset is None else in_subset(columns, subset, path)
+    keep = None if subset is None else in_subset(by_name, subset, path)
     outside = names[:0]
     if keep is not None:
         outside, names, bonafide = names[~keep], names[keep], bonafide[keep]
-        columns = {column: texts[keep] for column, texts in columns.items()}
-    return Keys(path, names, bonafide, Columns(columns), outside, track, wav_optional=track is None)
+        by_name = {column: texts[keep] for column, texts in by_name.items()}
+    return Keys(path, names, bonafide, Columns(by_name), outside, track, wav_optional=track is None)
 
 
 def labels_to_bool(labels: np.ndarray, lines: np.ndarray, path: Path) -> np.ndarray:

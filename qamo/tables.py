@@ -10,7 +10,7 @@ line and a missing final newline are all allowed. N is the number of rows, W the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from qamo import InputError
 BLOCK_BYTES = 1 << 20  # small enough to keep the scratch arrays of a block in a few MB
 LONGEST_LINE_BYTES = 1 << 20  # a longer line is no table: stop before it fills the memory
 N_SHOWN = 5  # offenders that an error names, besides their count
+_CHUNK = 1 << 16  # names hashed at a time, to stay in the cache
 _TAB, _NEWLINE, _RETURN, _SPACE = 9, 10, 13, 32
 _MIXERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)  # odd constants of xxHash
 
@@ -32,32 +33,43 @@ class Table(NamedTuple):
     lines: np.ndarray  # (N,) line numbers, from 1
 
 
-def read_table(path: Path | str, columns: Sequence[int], *, n_columns: int, expected: str, tabs: bool = True) -> Table:
+def read_table(
+    path: Path | str,
+    columns: Sequence[int],
+    *,
+    n_columns: int,
+    expected: str,
+    tabs: bool = True,
+    convert: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None,
+) -> Table:
     """Read the numbered `columns` (from 0) of a table in which every row has `n_columns` fields.
 
     Args:
         expected: what a row holds, for the error, such as "'name score'".
         tabs: whether a tab separates fields; if not, it belongs to the field.
+        convert: what to keep of some rows, from their columns; the result has these columns in place of those read.
 
     Raises:
         InputError: a row has another number of fields, or the file is not UTF-8 text; names the first lines.
     """
-    pieces: list[list[np.ndarray]] = [[] for _ in columns]
+    pieces: list[list[np.ndarray]] = []
     line_pieces: list[np.ndarray] = []
     bad: list[tuple[int, str]] = []
     n_bad = n_lines = 0
     for block in _blocks(Path(path)):
-        starts, ends, lines, bad_lines, n_here = _split(block, n_columns, tabs, path, n_lines)
+        starts, ends, lines, bad_lines, n_here = _split(block, n_columns, tabs, path)
         n_bad += len(bad_lines)
         bad += [(n_lines + i, _line(block, i)) for i in bad_lines[: N_SHOWN - len(bad)].tolist()]
-        for piece, column in zip(pieces, columns):
-            piece.append(_gather(block, starts[:, column], ends[:, column]))
+        read = [_gather(block, starts[:, column], ends[:, column]) for column in columns]
+        pieces.append(read if convert is None else convert(read))
         line_pieces.append(lines + n_lines)
         n_lines += n_here
     if bad:
         raise InputError(f"{path}:{bad[0][0]}: expected {expected}, got {bad[0][1]!r}{_others(bad, n_bad)}")
     lines = np.concatenate(line_pieces) if line_pieces else np.zeros(0, np.int64)
-    return Table([_stack(piece) for piece in pieces], lines)
+    if not pieces:
+        return Table([np.zeros(0, "S1") for _ in columns], lines)
+    return Table([_stack(pieces, i) for i in range(len(pieces[0]))], lines)
 
 
 def first_fields(path: Path | str) -> list[str]:
@@ -150,11 +162,15 @@ def levels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def hash_names(names: np.ndarray, width: int = 0) -> np.ndarray:
     """64-bit hashes of byte strings: (N,) -> (N,) uint64; equal names of equal `width` have equal hashes."""
     width = -8 * (-max(width, names.dtype.itemsize, 1) // 8)  # whole words of 8 bytes
-    words = np.ascontiguousarray(names.astype(f"S{width}")).view(np.uint64).reshape(len(names), -1)
     hashes = np.zeros(len(names), np.uint64)
-    for i in range(words.shape[1]):
-        hashes = (hashes ^ words[:, i]) * _MIXERS[i % 2]
-        hashes ^= hashes >> np.uint64(29)
+    for start in range(0, len(names), _CHUNK):
+        chunk = hashes[start : start + _CHUNK]
+        words = np.ascontiguousarray(names[start : start + _CHUNK].astype(f"S{width}")).view(np.uint64)
+        words = words.reshape(len(chunk), -1)
+        for i in range(words.shape[1]):
+            chunk ^= words[:, i]
+            chunk *= _MIXERS[i % 2]
+            chunk ^= chunk >> np.uint64(29)
     return hashes
 
 
@@ -194,7 +210,7 @@ def _line(block: bytes, index: int) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _blocks(path: Path):  # type: ignore[no-untyped-def]
+def _blocks(path: Path) -> Iterator[bytes]:
     """Yield a text file as blocks of whole lines, each ending in a newline."""
     with open(path, "rb") as file:
         rest = file.read(3)
@@ -224,7 +240,7 @@ def _checked(block: bytes, path: Path) -> bytes:
 
 
 def _split(
-    block: bytes, n_columns: int, tabs: bool, path: Path | str, n_before: int
+    block: bytes, n_columns: int, tabs: bool, path: Path | str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
     """Where each field starts and ends, (N, n_columns) each; the lines (from 1) of the rows, and of the bad ones."""
     bytes_ = np.frombuffer(block, np.uint8)
@@ -270,15 +286,14 @@ def _gather(block: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return fields.view(f"S{width}").reshape(-1)
 
 
-def _stack(pieces: list[np.ndarray]) -> np.ndarray:
-    """Join the pieces of a column, freeing them on the way."""
-    if not pieces:
-        return np.zeros(0, "S1")
-    width = max(piece.dtype.itemsize for piece in pieces)
-    column = np.empty(sum(map(len, pieces)), f"S{width}")
+def _stack(pieces: list[list[np.ndarray]], column: int) -> np.ndarray:
+    """Join the pieces of a column, letting go of each on the way."""
+    dtype = max((piece[column].dtype for piece in pieces), key=lambda dtype: dtype.itemsize)
+    joined = np.empty(sum(len(piece[column]) for piece in pieces), dtype)
     start = 0
-    while pieces:
-        piece = pieces.pop(0)
-        column[start : start + len(piece)] = piece
-        start += len(piece)
-    return column
+    for piece in pieces:
+        end = start + len(piece[column])
+        joined[start:end] = piece[column]
+        piece[column] = joined[:0]
+        start = end
+    return joined
