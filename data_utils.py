@@ -544,6 +544,13 @@ def evaluation_sets(data: DataConfig, evaluation: EvalConfig) -> dict[str, Evalu
     return {name: _evaluation_set(data, evaluation, name) for name in evaluation.sets}
 
 
+def dev_set(data: DataConfig) -> EvaluationSet:
+    """The dev set as a set to score, with its protocol as list and keys."""
+    trials, folder = _labelled(data, "dev")
+    path = data.protocols_path / data.dev_protocol
+    return EvaluationSet(trials.names, recording_paths(folder, trials.names, ".flac"), path, path, None)
+
+
 def check_evaluation(data: DataConfig, evaluation: EvalConfig, name: str, how: str) -> str:
     """Look at list, keys and recordings of one set as `check_recordings` does; says what is there."""
     chosen = _evaluation_set(data, evaluation, name)

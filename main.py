@@ -31,6 +31,8 @@ log = logging.getLogger("main")
 
 ROOT = Path(__file__).parent
 RESULTS = "results.json"
+DEV = "dev"  # name of the dev set among the score files
+N_MEASURED = 200  # dev recordings that are looked at for what a run's recordings are like
 INTERRUPTED = 130  # the exit status of a run that was stopped and saved, as shells have it for Ctrl-C
 
 # ---- the command line
@@ -231,7 +233,8 @@ def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]
         if not weights.exists():
             raise InputError(f"{weights}: no trained weights there; train first, or name some with --ckpt_path")
         with stopping_on_signals() as stop:
-            failed = score(cfg, folder, fabric, weights, sets, lambda: stop.asked_anywhere(fabric))
+            dev = {DEV: data_utils.dev_set(cfg.data)} if cfg.train.enabled and DEV not in sets else {}
+            failed = score(cfg, folder, fabric, weights, dev | sets, lambda: stop.asked_anywhere(fabric))
             if stop.asked:
                 raise Interrupted
     except Interrupted:
@@ -239,6 +242,8 @@ def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]
         return INTERRUPTED, {}
     if not fabric.is_global_zero:
         return 0, {}
+    if dev:
+        calibrate(score_path(cfg, folder, DEV), dev[DEV], folder)
     rows = {
         name: results.evaluate(
             score_path(cfg, folder, name),
@@ -416,6 +421,25 @@ def score(
         if stop():
             break
     return n_failed
+
+
+def calibrate(scores: Path, dev: Any, folder: Path) -> None:
+    """Keep what makes a score of the run's model a log-likelihood ratio, and what the dev recordings are like."""
+    import numpy as np
+
+    from data_utils import read_protocol
+    from qamo import audio, calibration, diagnostics
+
+    try:
+        spread = dev.paths[:: max(1, len(dev.paths) // N_MEASURED)][:N_MEASURED]
+        domain = diagnostics.domain_of(diagnostics.measure(audio.load(path)) for path in spread)
+        domain["mos_low"] = round(float(np.percentile(read_protocol(dev.keys).mos, 1)), 2)
+        found = calibration.fit_files(scores, dev.keys, domain=domain)
+    except InputError as error:
+        log.warning("no calibration: %s", error)
+        return
+    calibration.write(folder / calibration.FILE, found)
+    log.info("calibrated on %d dev scores, EER %.2f %%", found.n_bonafide + found.n_spoof, 100 * found.eer)
 
 
 # ---- looking before leaping
