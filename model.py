@@ -60,8 +60,9 @@ class Detector(nn.Module):
             with its batch norms and the loss still see the batch as one.
     """
 
-    def __init__(self, frontend: nn.Module, backend: nn.Module, head: nn.Module):
+    def __init__(self, frontend: nn.Module, backend: nn.Module, head: nn.Module, config: dict[str, Any] | None = None):
         super().__init__()
+        self.config = config  # the ModelConfig it was built from, as a dict
         self.frontend = frontend
         self.backend = backend
         self.head = head
@@ -133,7 +134,7 @@ def _assemble(cfg: ModelConfig, more: dict[str, Any]) -> Detector:
     frontend = FRONTENDS[cfg.frontend](**getattr(cfg, cfg.frontend).model_dump() | more)
     backend = BACKENDS[cfg.backend](frontend.dim, **getattr(cfg, cfg.backend).model_dump())
     head = HEADS[cfg.head](backend.dim, **getattr(cfg, cfg.head).model_dump())
-    return Detector(frontend, backend, head)
+    return Detector(frontend, backend, head, cfg.model_dump())
 
 
 def _read_any(path: Path, cfg: ModelConfig | None) -> tuple[dict[str, Tensor], dict[str, Any], Path]:

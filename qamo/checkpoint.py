@@ -8,6 +8,7 @@ holds all that is needed to score with it.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +38,7 @@ def write_checkpoint(path: Path, *, model_state: Mapping[str, Tensor], model_con
     content = {"format": FORMAT, "convention": CONVENTION, "model": dict(model_state), "model_config": model_config}
     if clash := content.keys() & provenance.keys():
         raise ValueError(f"provenance repeats {sorted(clash)}")
-    # Into an open file: given a path, torch would write the temporary name into the archive, and equal runs would differ.
+    # Into an open file: given a path, torch writes its name into the archive, and equal runs would differ in bytes.
     with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
         torch.save({**content, **provenance}, file)
 
@@ -74,8 +75,16 @@ def write_exported(folder: Path, *, model_state: Mapping[str, Tensor], model_con
     with replacing(folder / EXPORTED_WEIGHTS) as temporary:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model_state.items()}
         save_file(tensors, temporary, metadata={"format": "pt"})
+        share(temporary)
     about = {"format": FORMAT, "convention": CONVENTION, "model_config": model_config, **provenance}
     write_json(folder / EXPORTED_CONFIG, about)
+
+
+def share(path: Path) -> None:
+    """Give a file the permissions of an ordinary new one; safetensors writes files that only their owner may read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def read_exported(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

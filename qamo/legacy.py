@@ -256,7 +256,7 @@ def from_published(
     config: dict[str, Any] = {
         "frontend": "xlsr",
         "backend": backend,
-        "xlsr": {"weights": None, **xlsr_sizes(xlsr), "n_heads": _attention_heads(xlsr, n_heads, where)},
+        "xlsr": {"weights": None, **xlsr_sizes(xlsr), "n_heads": attention_heads(xlsr, n_heads, where)},
         backend: _backend_sizes(backend, ours),
     }
     ours |= _head_weights(head, config, where)
@@ -302,7 +302,12 @@ def published_names(names: Iterable[str], backend: str) -> dict[str, str]:
     return mapped
 
 
-def _attention_heads(xlsr: Mapping[str, Tensor], given: int | None, where: object) -> int:
+def attention_heads(xlsr: Mapping[str, Tensor], given: int | None, where: object) -> int:
+    """Attention heads of a wav2vec 2.0 network: as given, else those of the published network of its width.
+
+    Raises:
+        InputError: nothing is given, and no published network is as wide.
+    """
     width = xlsr_sizes(xlsr).get("hidden_size", 0)
     if given is not None:
         return given

@@ -1,0 +1,46 @@
+"""Every figure of the published code's goldens; the checks and tolerances are those of benchmarks/parity.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import parity
+
+pytestmark = pytest.mark.skipif(not parity.GOLDENS.is_dir(), reason="the golden figures are not beside this checkout")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as when the goldens were made
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("what", parity.CHECKS)
+def test_equal_to_the_published_code(what):
+    tolerance, difference = parity.CHECKS[what]
+    assert difference() <= tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", parity.FULL_CHECKS)
+def test_equal_to_the_published_code_at_full_size(what):
+    tolerance, difference = parity.FULL_CHECKS[what]
+    assert difference() <= tolerance
+
+
+def test_a_wrong_shape_or_a_nan_is_an_infinite_difference():
+    assert parity.difference(torch.zeros(2), torch.zeros(3)) == float("inf")
+    assert parity.difference(torch.tensor([float("nan")]), torch.zeros(1)) == float("inf")
+
+
+@pytest.mark.parametrize("backend", parity.BACKENDS)
+def test_a_small_change_of_the_network_breaks_parity(backend, monkeypatch):
+    detect = parity.detector(backend)
+    with torch.no_grad():
+        detect.head.centroids[0, 0] += 1e-2
+    monkeypatch.setattr(parity, "detector", lambda _: detect)
+    tolerance, _ = next(v for k, v in parity.CHECKS.items() if "evaluation loss" in k)
+    assert parity._evaluation(backend) > tolerance
