@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -192,9 +193,10 @@ def read_torch(path: Path, *, mmap: bool = True, inert: Iterable[str] = ()) -> A
     if not path.is_file():
         raise InputError(f"{path}: expected a checkpoint file, found {'a folder' if path.is_dir() else 'no such file'}")
     try:
-        with torch.serialization.safe_globals([(_Inert, name) for name in inert]):
+        with torch.serialization.safe_globals([(_Inert, name) for name in inert]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols, where the file is no checkpoint anyway
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+    except Exception as error:  # bytes that are no checkpoint can raise anything in the unpickler
         raise InputError(f"{path}: {_why_unreadable(path, error)}") from None
 
 

@@ -115,7 +115,7 @@ class XLSR(nn.Module):
             load_strictly(self.network, state, f"model.xlsr.weights {weights}")
             check_finite(self.network.state_dict(), f"model.xlsr.weights {weights}")
         if gradient_checkpointing and not freeze:
-            self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.network.activation_checkpointing_enable({"use_reentrant": False})
         if freeze:
             self.network.requires_grad_(False)
         self.train(self.training)
@@ -210,9 +210,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _download(name: str) -> dict[str, Tensor]:
     """A hub repository's weights, from its cache or over the network with a progress bar."""
-    import httpx
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
     try:
         config = hf_hub_download(name, "config.json")
@@ -222,7 +221,7 @@ def _download(name: str) -> dict[str, Tensor]:
             hf_hub_download(name, "pytorch_model.bin")
         except EntryNotFoundError:
             hf_hub_download(name, "pytorch_model.bin")
-    except (OSError, ValueError, HfHubHTTPError, httpx.HTTPError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise InputError(
             f"model.xlsr.weights {name}: no such file, and it cannot be fetched from the Hugging Face hub ({reason}); "
