@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from qamo.trainer import Batch
 log = logging.getLogger(__name__)
 
 N_SHOWN = 5  # offenders named in a message
+CHECK_CHUNK = 64  # recordings looked at in one go
 MOS_RANGE = (0.0, 6.0)  # predictors leave the scale from 1 to 5 a little: SCOREQ gives 0.95 to 5.07 on ASVspoof 2019
 
 
@@ -200,8 +201,29 @@ def describe_quality(trials: Trials, rule: QualityRule, share_augmented: float) 
 # ---- recordings
 
 
-def recording_paths(folder: Path, names: Sequence[str], extension: str) -> list[Path]:
-    return [folder / f"{name}{extension}" for name in names]
+class Recordings(Sequence[Path]):
+    """The paths of named recordings, each made when it is asked for: 600,000 of them would take 200 MB."""
+
+    def __init__(self, folder: Path, names: Sequence[str], extension: str):
+        self.folder = folder
+        self.names = names
+        self.extension = extension
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+    @overload
+    def __getitem__(self, place: slice) -> Recordings: ...
+    def __getitem__(self, place: int | slice) -> Path | Recordings:
+        if isinstance(place, slice):
+            return Recordings(self.folder, self.names[place], self.extension)
+        return self.folder / f"{self.names[place]}{self.extension}"
+
+
+def recording_paths(folder: Path, names: Sequence[str], extension: str) -> Recordings:
+    return Recordings(folder, names, extension)
 
 
 def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") -> None:
@@ -214,39 +236,46 @@ def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") ->
     Raises:
         InputError: the count and the first few that are missing or unreadable.
     """
-    listed: dict[Path, dict[str, int]] = {}
+    listed: dict[str, dict[str, int]] = {}
     bad: list[str] = []
-    for path in paths:
-        sizes = listed.get(path.parent)
+    for path in map(str, paths):
+        folder, _, file = path.rpartition("/")
+        sizes = listed.get(folder)
         if sizes is None:
-            sizes = listed[path.parent] = _sizes(path.parent)
-        if path.name not in sizes:
-            bad.append(
-                f"{path}: no such file" if sizes else f"{path}: no such file, and its folder is missing or empty"
-            )
-        elif not sizes[path.name]:
+            sizes = listed[folder] = _sizes(folder)
+        size = sizes.get(file)
+        if size is None:
+            bad.append(f"{path}: no such file" + ("" if sizes else ", and its folder is missing or empty"))
+        elif not size:
             bad.append(f"{path}: 0 bytes")
+    listed.clear()
     _refuse(bad, len(paths), what, "missing or empty")
     if how == "exist":
         return
 
-    def fault(path: Path) -> str | None:
-        if how == "header":
-            reason = audio.check_header(path)
-            return reason and f"{path}: {reason}"
-        try:
-            audio.load(path)
-        except InputError as error:
-            return str(error)
-        return None
+    def faults_of(chunk: Sequence[Path]) -> list[str]:
+        faults = []
+        for path in chunk:
+            if how == "header":
+                reason = audio.check_header(path)
+                faults += [f"{path}: {reason}"] if reason else []
+                continue
+            try:
+                audio.load(path)
+            except (InputError, OSError) as error:
+                faults.append(str(error))
+        return faults
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        faults = progress(pool.map(fault, paths), f"checking {what}", total=len(paths), unit="file")
-        bad = [f for f in faults if f]
+    # In chunks: a future for every file would cost more than the look at it.
+    chunks = [paths[start : start + CHECK_CHUNK] for start in range(0, len(paths), CHECK_CHUNK)]
+    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
+        looks = zip(chunks, pool.map(faults_of, chunks))
+        shown = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
+        bad = [fault for _, faults in shown for fault in faults]
     _refuse(bad, len(paths), what, "unreadable")
 
 
-def _sizes(folder: Path) -> dict[str, int]:
+def _sizes(folder: str) -> dict[str, int]:
     try:
         with os.scandir(folder) as entries:
             return {entry.name: entry.stat().st_size for entry in entries}
@@ -352,11 +381,6 @@ def epoch_batches(
         yield [(epoch, int(i)) for i in order[start : start + share]]
 
 
-def share_of(n: int, rank: int, world_size: int) -> range:
-    """The stretch of 0..n-1 that one of several processes takes; the stretches differ by one at most."""
-    return range(n * rank // world_size, n * (rank + 1) // world_size)
-
-
 def collate(items: Sequence[Item]) -> Batch:
     return Batch(
         torch.from_numpy(np.stack([item.wave for item in items])),
@@ -446,6 +470,10 @@ class TrainingData:
     def summary(self) -> str:
         return f"{len(self.train)} training and {len(self.dev)} dev utterances, batches of {self.batch_size}"
 
+    @property
+    def n_dev_batches(self) -> int:
+        return -(-len(self.dev) // self.batch_size)
+
     def train_batches(
         self, epoch: int, first_step: int, *, rank: int, world_size: int, move: Callable[[Any], Any]
     ) -> Iterator[Batch]:
@@ -463,11 +491,9 @@ class TrainingData:
             yield move(batch)
 
     def dev_batches(self, *, rank: int, world_size: int, move: Callable[[Any], Any]) -> Iterator[Batch]:
-        """One process's share of the dev set, in protocol order."""
-        mine = share_of(len(self.dev), rank, world_size)
-        keys = [
-            [(0, i) for i in mine[start : start + self.batch_size]] for start in range(0, len(mine), self.batch_size)
-        ]
+        """Of the dev set's batches, in protocol order, every `world_size`-th from `rank` on."""
+        starts = range(0, len(self.dev), self.batch_size)[rank::world_size]
+        keys = [[(0, i) for i in range(start, min(start + self.batch_size, len(self.dev)))] for start in starts]
         for batch in loader(self.dev, keys, collate, n_workers=self.n_workers):
             yield move(batch)
 
@@ -529,7 +555,7 @@ def _labelled(data: DataConfig, part: str) -> tuple[Trials, Path]:
 
 class EvaluationSet(NamedTuple):
     names: list[str]
-    paths: list[Path]
+    paths: Recordings
     list: Path
     keys: Path | None
     subset: str | None

@@ -15,6 +15,7 @@ import functools
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from qamo.config import Config, load_config, parse_assignments, to_yaml
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from qamo.stopping import StopFlag
 
 log = logging.getLogger("main")
 
@@ -159,6 +162,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped", file=sys.stderr)
+        return INTERRUPTED
 
 
 # ---- a run
@@ -168,7 +174,7 @@ def run(cfg: Config) -> tuple[int, dict[str, Any]]:
     """Train unless it was done, score what was not scored, print the table: (exit status, results)."""
     import torch
 
-    from qamo.files import holding
+    from qamo.files import holding, remove_temporaries
     from qamo.runlog import start_log
     from qamo.runs import run_folder
 
@@ -179,25 +185,39 @@ def run(cfg: Config) -> tuple[int, dict[str, Any]]:
     if not fabric.is_global_zero:
         return work(cfg, folder, fabric)
     with holding(folder, doing="training or scoring"):
+        for part in (folder, folder / "scores"):
+            remove_temporaries(part)
         start_log(folder / "run.log")
         return work(cfg, folder, fabric)
 
 
 def launch(cfg: Config) -> Fabric:
     """Join the processes that torchrun started, or start as the config says."""
+    from datetime import timedelta
+
+    import torch
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    from qamo import precision
 
     n_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     devices: Any = n_local if under_torchrun else cfg.run.devices
     n_nodes = int(os.environ["WORLD_SIZE"]) // n_local if under_torchrun else cfg.run.n_nodes
-    several = under_torchrun or n_nodes > 1 or devices not in (1, "auto")
+    accelerator = cfg.run.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if devices == "auto":
+        devices = torch.cuda.device_count() if accelerator == "cuda" else 1
+    several = under_torchrun or n_nodes > 1 or devices != 1
     fabric = Fabric(
-        accelerator=cfg.run.accelerator,
+        accelerator=accelerator,
         devices=devices,
         num_nodes=n_nodes,
-        strategy="ddp" if several else "auto",
-        precision=cfg.train.precision if cfg.train.enabled else cfg.score.precision,
+        # Processes that score wait for the slowest. A process that dies ends the others whatever the timeout.
+        strategy=DDPStrategy(timeout=timedelta(hours=2)) if several else "auto",
+        plugins=[precision.plugin(cfg.train.precision, accelerator)],
     )
     fabric.launch()
     if cfg.train.enabled and cfg.train.batch_size % fabric.world_size:
@@ -208,13 +228,22 @@ def launch(cfg: Config) -> Fabric:
     return fabric
 
 
+def this_command() -> str:
+    """The command line that started this process, for a person to type again."""
+    words = shlex.join(sys.argv)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        n_local, n_nodes = os.environ["LOCAL_WORLD_SIZE"], int(os.environ["GROUP_WORLD_SIZE"])
+        return f"torchrun --nproc_per_node {n_local}{f' --nnodes {n_nodes}' if n_nodes > 1 else ''} {words}"
+    return f"python {words}"
+
+
 def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
     """What one process does of a run."""
     import data_utils
     from qamo import results
     from qamo.files import write_json
     from qamo.runs import MODEL, same_training
-    from qamo.trainer import Interrupted, stopping_on_signals
+    from qamo.stopping import Interrupted, stopping_on_signals
 
     started = time.monotonic()
     known = same_training(cfg, folder) if cfg.train.enabled else False
@@ -234,11 +263,9 @@ def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]
             raise InputError(f"{weights}: no trained weights there; train first, or name some with --ckpt_path")
         with stopping_on_signals() as stop:
             dev = {DEV: data_utils.dev_set(cfg.data)} if cfg.train.enabled and DEV not in sets else {}
-            failed = score(cfg, folder, fabric, weights, dev | sets, lambda: stop.asked_anywhere(fabric))
-            if stop.asked:
-                raise Interrupted
+            failed = score(cfg, folder, fabric, weights, dev | sets, stop)
     except Interrupted:
-        log.warning("stopped and saved; the same command goes on from here: python %s", " ".join(sys.argv))
+        log.warning("stopped and saved; the same command goes on from here: %s", this_command())
         return INTERRUPTED, {}
     if not fabric.is_global_zero:
         return 0, {}
@@ -328,7 +355,7 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
         ),
         dev=lambda: data.dev_batches(rank=fabric.global_rank, world_size=fabric.world_size, move=fabric.to_device),
         steps_per_epoch=len(data.train) // cfg.train.batch_size,
-        n_dev=len(data.dev),
+        n_dev_batches=data.n_dev_batches,
         names=data.train.trials.names,
     )
     epochs = EpochLog(
@@ -384,17 +411,18 @@ def score_path(cfg: Config, folder: Path, name: str) -> Path:
 
 
 def score(
-    cfg: Config, folder: Path, fabric: Fabric, weights: Path, sets: dict[str, Any], stop: Callable[[], bool]
+    cfg: Config, folder: Path, fabric: Fabric, weights: Path, sets: dict[str, Any], stop: StopFlag
 ) -> dict[str, int]:
     """Score each set that is not scored yet; how many recordings could not be read, by set."""
     import data_utils
     from model import load_detector
     from qamo.features import fingerprint
     from qamo.files import sha256
+    from qamo.runs import scoring_digest
     from qamo.scoring import score_trials
 
     detector = load_detector(weights)
-    digest = fingerprint(detector, detector.head.__class__.__name__)
+    digest = fingerprint(detector)
     attach_cache(cfg, detector)
     detector.to(fabric.device)
     n_failed = {}
@@ -407,8 +435,10 @@ def score(
             functools.partial(data_utils.wave_batches, source, n_workers=cfg.data.n_workers),
             score_path(cfg, folder, name),
             batch_size=cfg.score.batch_size,
+            number_format=cfg.score.precision,
             identity={
                 "weights": digest,
+                "config": scoring_digest(detector.config or {}),
                 "list": sha256(chosen.list),
                 "window_samples": cfg.data.window_samples,
                 "batch_size": cfg.score.batch_size,
@@ -418,8 +448,6 @@ def score(
             label=f"scoring {name}",
             stop=stop,
         )
-        if stop():
-            break
     return n_failed
 
 

