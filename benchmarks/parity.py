@@ -15,7 +15,7 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from qamo.files import write_text  # noqa: E402
 GOLDENS = ROOT.parent / "shared" / "goldens" / "reference"
 VERSIONS = "ductuantruong/QAMO @47d77cc on Python 3.7.16, torch 1.8.1, numpy 1.21.6, scipy 1.7.3, fairseq @a540213"
 BACKENDS = ("conformer_tcm", "nes2net")
+TITLES = ("Conformer-TCM", "Nes2Net-X")
 BATCHES = ("mixed", "allbona", "allspoof")
 HEAD = {
     "radius_bonafide": 0.9,
@@ -185,10 +186,10 @@ def _dev_loss(backend: str) -> float:
     )
 
 
-for _backend, _title in zip(BACKENDS, ("Conformer-TCM", "Nes2Net-X")):
-    check(f"{_title}: embeddings, cosines, scores, evaluation loss", 1e-5)(lambda b=_backend: _evaluation(b))
-    check(f"{_title}: scores of a score file, from FLAC", 1e-6)(lambda b=_backend: _score_file(b))
-    check(f"{_title}: dev loss over two batches", 1e-5)(lambda b=_backend: _dev_loss(b))
+for _backend, _title in zip(BACKENDS, TITLES):
+    check(f"{_title}: embeddings, cosines, scores, evaluation loss", 1e-5)(partial(_evaluation, _backend))
+    check(f"{_title}: scores of a score file, from FLAC", 1e-6)(partial(_score_file, _backend))
+    check(f"{_title}: dev loss over two batches", 1e-5)(partial(_dev_loss, _backend))
 
 
 # ---- training
@@ -338,18 +339,19 @@ def _by_published_name(detect: model.Detector, backend: str, value: Callable[[An
     return {theirs: value(parameters[ours]) for theirs, ours in legacy.published_names(parameters, backend).items()}
 
 
-for _backend, _title in zip(BACKENDS, ("Conformer-TCM", "Nes2Net-X")):
+for _backend, _title in zip(BACKENDS, TITLES):
     check(f"{_title}: training losses (relative); mixed, all bona fide, all spoof", 1e-5)(
-        lambda b=_backend: _train_losses(b)
+        partial(_train_losses, _backend)
     )
 # Batch norm over few values amplifies rounding: the original's own float32 embeddings are 9e-6 from its float64 ones.
 check("Conformer-TCM: training embeddings (relative)", 1e-5)(lambda: _train_embeddings("conformer_tcm"))
 check("Nes2Net-X: training embeddings (relative)", 2e-5)(lambda: _train_embeddings("nes2net"))
 check("Conformer-TCM: gradient of every parameter (relative)", 1e-4)(_gradients32)
 check("Conformer-TCM: every parameter's change in one step of the two Adams", 1e-6)(_step32)
-for _backend, _title in zip(BACKENDS, ("Conformer-TCM", "Nes2Net-X")):
-    check(f"{_title}, float64: losses, gradients, buffers, one step and three steps, scores after", 1e-9)(
-        lambda b=_backend: _trajectory64(b)
+for _backend, _title in zip(BACKENDS, TITLES):
+    _what = f"{_title}, float64: losses, gradients, buffers, one step and three steps, scores after"
+    check(_what, 1e-9)(partial(_trajectory64, _backend))
+        partial(_trajectory64, _backend)
     )
 
 

@@ -84,7 +84,8 @@ class XLSR(nn.Module):
         if hidden_size % n_heads:
             raise InputError(f"model.xlsr: hidden_size {hidden_size} is not divisible by n_heads {n_heads}")
         state = None if weights is None else read_xlsr(weights, sizes)
-        config = Wav2Vec2Config(
+        make_config: Any = Wav2Vec2Config  # takes arguments of its base class that its signature does not show
+        config = make_config(
             hidden_size=hidden_size,
             num_hidden_layers=n_layers,
             num_attention_heads=n_heads,

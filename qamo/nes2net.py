@@ -39,7 +39,7 @@ class Nes2Net(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         groups = features.transpose(1, 2).chunk(self.n_groups, dim=1)  # G of (B, C, F)
-        outputs = []
+        outputs: list[Tensor] = []
         for nest, norm, group in zip(self.nests, self.norms, groups):
             x = outputs[-1] + group if outputs else group
             outputs.append(norm(F.relu(nest(x))))
