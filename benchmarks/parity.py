@@ -351,8 +351,6 @@ check("Conformer-TCM: every parameter's change in one step of the two Adams", 1e
 for _backend, _title in zip(BACKENDS, TITLES):
     _what = f"{_title}, float64: losses, gradients, buffers, one step and three steps, scores after"
     check(_what, 1e-9)(partial(_trajectory64, _backend))
-        partial(_trajectory64, _backend)
-    )
 
 
 # ---- heads
