@@ -41,7 +41,7 @@ class ConformerTCM(nn.Module):
             x = x + self.positions[:n_frames]
         else:
             x = x + sinusoids(n_frames, self.dim).to(x)
-        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+        x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)
         for block in self.blocks:
             x = block(x)
         return x[:, 0]
