@@ -535,19 +535,18 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int) -> Train
 
 def check_training(data: DataConfig, part: str, how: str) -> str:
     """Look at protocol and recordings of "train" or "dev" as `check_recordings` does; says what is there."""
-    trials, folder = _labelled(data, part)
-    check_recordings(recording_paths(folder, trials.names, ".flac"), what=part, how=how)
+    trials, _ = _labelled(data, part, how)
     return f"{part}: {len(trials)} utterances, {trials.bonafide.sum()} bona fide"
 
 
-def _labelled(data: DataConfig, part: str) -> tuple[Trials, Path]:
+def _labelled(data: DataConfig, part: str, how: str = "header") -> tuple[Trials, Path]:
     """Trials and audio folder of "train" or "dev"."""
     path = data.protocols_path / getattr(data, f"{part}_protocol")
     if not path.exists():
         raise InputError(f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol")
     trials = read_protocol(path)
     folder = data.database_path / getattr(data, f"{part}_audio")
-    check_recordings(recording_paths(folder, trials.names, ".flac"), what=part)
+    check_recordings(recording_paths(folder, trials.names, ".flac"), what=part, how=how)
     if not 0 < trials.bonafide.sum() < len(trials):
         raise InputError(f"{path}: expected bona fide and spoofed utterances, found one kind only")
     return trials, folder
@@ -561,30 +560,29 @@ class EvaluationSet(NamedTuple):
     subset: str | None
 
 
-def evaluation_sets(data: DataConfig, evaluation: EvalConfig) -> dict[str, EvaluationSet]:
+def evaluation_sets(data: DataConfig, evaluation: EvalConfig, how: str = "exist") -> dict[str, EvaluationSet]:
     """Lists, recordings and keys of the chosen sets, all looked at before anything is computed.
 
     Raises:
         InputError: a set cannot be scored; the message says which key to set, or how to leave the set out.
     """
-    return {name: _evaluation_set(data, evaluation, name) for name in evaluation.sets}
+    return {name: _evaluation_set(data, evaluation, name, how) for name in evaluation.sets}
 
 
 def dev_set(data: DataConfig) -> EvaluationSet:
     """The dev set as a set to score, with its protocol as list and keys."""
-    trials, folder = _labelled(data, "dev")
+    trials, folder = _labelled(data, "dev", "exist")
     path = data.protocols_path / data.dev_protocol
     return EvaluationSet(trials.names, recording_paths(folder, trials.names, ".flac"), path, path, None)
 
 
 def check_evaluation(data: DataConfig, evaluation: EvalConfig, name: str, how: str) -> str:
     """Look at list, keys and recordings of one set as `check_recordings` does; says what is there."""
-    chosen = _evaluation_set(data, evaluation, name)
-    check_recordings(chosen.paths, what=name, how=how)
+    chosen = _evaluation_set(data, evaluation, name, how)
     return f"{name}: {len(chosen.names)} trials, {'keys ' + str(chosen.keys) if chosen.keys else 'no keys'}"
 
 
-def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str) -> EvaluationSet:
+def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: str) -> EvaluationSet:
     entry = evaluation.catalogue[name]
     where, otherwise = f"eval.catalogue.{name}", f"or leave {name} out of eval.sets"
     listed = data.protocols_path / entry.trials
@@ -595,7 +593,7 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str) -> Eval
         raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
     names = read_trial_list(listed)
     paths = recording_paths(folder, names, entry.extension)
-    check_recordings(paths, what=name)
+    check_recordings(paths, what=name, how=how)
     keys = data.protocols_path / entry.keys if entry.keys else None
     if keys is not None and keys.exists():
         read_keys(keys, subset=entry.subset)  # a fault in the keys should not wait until all is scored

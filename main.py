@@ -105,6 +105,7 @@ FLAGS = [
     Flag("--ckpt_path", "score.weights", help="score with these weights: ours, or the authors' best.pth"),
     Flag("--on-bad-audio", "score.on_bad_audio", help="fail: stop scoring at an unreadable recording; skip: report it"),
 ]
+CHECKS = ("header", "full")
 PRESETS = {"code": {}, "paper": {"model.qamo.scale": 20.0, "model.qamo.score": "softmax"}}
 
 
@@ -116,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=PRESETS, help="QAMO's constants as in the published code, or as printed")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a run for each seed")
     parser.add_argument(
-        "--check", nargs="?", const="header", choices=("header", "full"), help="check all input and stop"
+        "--check", nargs="?", const="header", choices=CHECKS, help="look at all input and stop; full: decode it too"
     )
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run (the default)")
@@ -127,6 +128,12 @@ def build_parser() -> argparse.ArgumentParser:
         )
     parser.add_argument("assignments", nargs="*", metavar="section.key=value", help="any key of config.yaml")
     return parser
+
+
+def _with_check_level(words: Sequence[str]) -> list[str]:
+    """`--check section.key=value` as `--check=header section.key=value`: argparse would take the key for the level."""
+    pairs = zip(words, [*words[1:], ""])
+    return ["--check=header" if word == "--check" and after not in CHECKS else word for word, after in pairs]
 
 
 def config_from(args: argparse.Namespace) -> Config:
@@ -145,7 +152,7 @@ def config_from(args: argparse.Namespace) -> Config:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
-    args = parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(_with_check_level(sys.argv[1:] if argv is None else argv))
     try:
         cfg = config_from(args)
         if args.print_config:
@@ -241,8 +248,9 @@ def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]
     """What one process does of a run."""
     import data_utils
     from qamo import results
-    from qamo.files import write_json
+    from qamo.files import check_writable, write_json
     from qamo.runs import MODEL, same_training
+    from qamo.scoring import check_free
     from qamo.stopping import Interrupted, stopping_on_signals
 
     started = time.monotonic()
@@ -253,8 +261,13 @@ def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]
         print(results.table(finished))
         return 0, finished
     try:
-        sets = data_utils.evaluation_sets(cfg.data, cfg.eval)
+        # A recording that ends the run is looked into now, one that would only be reported is left to its turn.
+        how = "header" if cfg.score.on_bad_audio == "fail" else "exist"
+        sets = data_utils.evaluation_sets(cfg.data, cfg.eval, how)
+        check_writable(folder / "scores")
         if cfg.train.enabled and not (folder / MODEL).exists():
+            for name in sets:
+                check_free(score_path(cfg, folder, name))
             train(cfg, folder, fabric, resumes=known)
         elif cfg.train.enabled:
             log.info("%s is trained already; scoring what is missing", folder)
@@ -320,6 +333,9 @@ def finished_results(cfg: Config, folder: Path) -> dict[str, Any] | None:
             return None
         if not Path(row["scores"]).exists():
             return None
+        keys = cfg.eval.catalogue[name].keys
+        if "eer" not in row and keys and (cfg.data.protocols_path / keys).exists():  # they came later
+            return None
     return found
 
 
@@ -334,19 +350,28 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     from model import build_detector
     from qamo import runs, trainer
     from qamo.checkpoint import average, write_checkpoint
-    from qamo.files import write_json, write_text
+    from qamo.files import check_space, write_json, write_text
     from qamo.runlog import EpochLog, provenance
 
     data = data_utils.read_training_data(cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed)
     torch.manual_seed(cfg.seed)
     detector = build_detector(cfg.model)
     detector.frontend_chunks = cfg.train.frontend_chunks
-    attach_cache(cfg, detector)
+    attach_cache(cfg, detector, cfg.train.precision)
     model_config = cfg.model.model_dump(mode="json")
     known = {"seed": cfg.seed, "window_samples": cfg.data.window_samples, "data": data.facts}
+    check_space(
+        folder, disk_bytes(cfg, detector, folder), what=f"{cfg.train.n_best} epochs and the state of a training"
+    )
     if fabric.is_global_zero:
+        made = provenance(ROOT, device=fabric.device, n_processes=fabric.world_size)
+        if resumes:
+            with open(folder / "resumed.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(made) + "\n")
+        else:
+            made |= {"data": data.facts, "frontend_weights": fact_of_weights(cfg)}
+            write_json(folder / "run.json", made)
         write_text(folder / runs.CONFIG, to_yaml(cfg))
-        write_json(folder / ("resumed.json" if resumes else "run.json"), {**provenance(ROOT), "data": data.facts})
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
     batches = trainer.Batches(
@@ -391,13 +416,36 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     fabric.barrier()
 
 
-def attach_cache(cfg: Config, detector: Any) -> None:
+def disk_bytes(cfg: Config, detector: Any, folder: Path) -> int:
+    """What the checkpoints of a training take beyond those that `folder` holds already."""
+    weights = sum(tensor.nbytes for tensor in detector.state_dict().values())
+    moments = 2 * sum(p.nbytes for p in detector.parameters() if p.requires_grad)
+    # The best epochs, one that is about to push out another, their average, and last.pt twice while it is replaced.
+    full = (cfg.train.n_best + 2) * weights + 2 * (weights + moments)
+    return max(0, full - sum(path.stat().st_size for path in folder.glob("*.pt")))
+
+
+def fact_of_weights(cfg: Config) -> dict[str, Any] | None:
+    """Where the front end's public weights came from, and the SHA-256 of their file."""
+    from qamo.files import sha256
+
+    named = getattr(getattr(cfg.model, cfg.model.frontend), "weights", None)
+    if named is None:
+        return None
+    path = Path(named).expanduser()
+    files = [path, path / "model.safetensors", path / "pytorch_model.bin"]
+    file = next((file for file in files if file.is_file()), None)
+    return {"weights": named, "sha256": file and sha256(file)}
+
+
+def attach_cache(cfg: Config, detector: Any, precision: str) -> None:
     """Keep the features of a frozen front end, where the config names a folder for them."""
     if cfg.run.feature_cache is None or not detector.frontend.frozen:
         return
     from qamo.features import FeatureCache
 
-    identity = getattr(cfg.model, cfg.model.frontend).model_dump_json()
+    section = detector.config[detector.config["frontend"]]
+    identity = json.dumps({"precision": precision, **section}, sort_keys=True)
     detector.feature_cache = FeatureCache(
         cfg.run.feature_cache, detector.frontend, identity=identity, max_bytes=cfg.run.feature_cache_gb * 1e9
     )
@@ -423,7 +471,7 @@ def score(
 
     detector = load_detector(weights)
     digest = fingerprint(detector)
-    attach_cache(cfg, detector)
+    attach_cache(cfg, detector, cfg.score.precision)
     detector.to(fabric.device)
     n_failed = {}
     for name, chosen in sets.items():
@@ -474,23 +522,56 @@ def calibrate(scores: Path, dev: Any, folder: Path) -> None:
 
 
 def check(cfg: Config, how: str) -> int:
-    """Look at everything that a run would read, and say all that is wrong with it; nothing is written."""
+    """Look at everything that a run would read or need, and say all that is wrong with it; nothing is written."""
     import data_utils
 
-    faults: list[str] = []
     looks: list[Callable[[], str]] = []
     if cfg.train.enabled:
         looks += [functools.partial(data_utils.check_training, cfg.data, part, how) for part in ("train", "dev")]
     looks += [functools.partial(data_utils.check_evaluation, cfg.data, cfg.eval, name, how) for name in cfg.eval.sets]
+    looks += [functools.partial(check_model, cfg), functools.partial(check_folder, cfg)]
+    n_faults = 0
     for look in looks:
         try:
-            print(look())
+            print(look(), flush=True)
         except (InputError, OSError) as error:
-            faults.append(str(error))
-    for fault in faults:
-        print(f"main.py: {fault}", file=sys.stderr)
-    print(f"{len(faults)} faults" if faults else "all input is there and readable")
-    return 2 if faults else 0
+            n_faults += 1
+            print(f"main.py: {error}", file=sys.stderr)
+    print(f"{n_faults} of {len(looks)} checks failed" if n_faults else "all that the run needs is there")
+    return 2 if n_faults else 0
+
+
+def check_model(cfg: Config) -> str:
+    """See that the weights load, and that the disk holds what training with them writes."""
+    from model import build_detector, load_detector
+    from qamo.files import check_space, size_text
+    from qamo.runs import MODEL, run_folder
+
+    folder = run_folder(cfg)
+    if not cfg.train.enabled:
+        weights = cfg.score.weights or folder / MODEL
+        load_detector(weights)
+        return f"model: {weights} loads"
+    detector = build_detector(cfg.model)
+    needed = disk_bytes(cfg, detector, folder)
+    check_space(folder, needed, what=f"{cfg.train.n_best} epochs and the state of a training")
+    parts = f"{cfg.model.frontend}, {cfg.model.backend}, {cfg.model.head}"
+    return f"model: {parts} built and loaded; checkpoints take {size_text(needed)}, and there is room"
+
+
+def check_folder(cfg: Config) -> str:
+    """See that the run's folder can be written and holds no other run or foreign score file."""
+    from qamo.files import check_writable
+    from qamo.runs import run_folder, same_training
+    from qamo.scoring import check_free
+
+    folder = run_folder(cfg)
+    check_writable(folder / "scores")
+    if cfg.train.enabled:
+        same_training(cfg, folder)
+    for name in cfg.eval.sets:
+        check_free(score_path(cfg, folder, name))
+    return f"folder: {folder} can be written"
 
 
 if __name__ == "__main__":

@@ -100,13 +100,14 @@ def check_space(folder: Path, n_bytes: int, *, what: str) -> None:
     free = shutil.disk_usage(existing).free
     if n_bytes > free:
         raise InputError(
-            f"{folder}: {what} take {_gigabytes(n_bytes)}, but {_gigabytes(free)} are free on that disk; "
+            f"{folder}: {what} take {size_text(n_bytes)}, but {size_text(free)} are free on that disk; "
             "make room, or choose a folder on another disk"
         )
 
 
-def _gigabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 5e6 else f"{n_bytes / 1e6:.2f} MB"
+def size_text(n_bytes: int) -> str:
+    """A number of bytes for a person, in MB or GB."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.2f} MB"
 
 
 @contextlib.contextmanager

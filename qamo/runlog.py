@@ -92,8 +92,8 @@ class _Stderr(logging.StreamHandler):
             sys.stderr.flush()
 
 
-def provenance(root: Path) -> dict[str, Any]:
-    """Where a run was made: code version, packages, machine. Empty where something cannot be told."""
+def provenance(root: Path, *, device: Any = "cpu", n_processes: int = 1) -> dict[str, Any]:
+    """When and where a run was made: code version, packages, machine. Empty where something cannot be told."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -101,11 +101,14 @@ def provenance(root: Path) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": " ".join(sys.argv),
         "git_commit": _git(root, "rev-parse", "HEAD"),
         "git_dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
         "packages": versions,
+        "device": _device(device),
+        "n_processes": n_processes,
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -115,11 +118,16 @@ def provenance(root: Path) -> dict[str, Any]:
     }
 
 
-def peak_memory_mb() -> float:
-    """Peak resident memory of this process, in MB."""
+def peak_memory_mb() -> dict[str, float]:
+    """Peak memory of this process, in MB: resident, and where a GPU is used on that."""
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    import torch
+
+    peaks = {"memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        peaks["memory_gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return peaks
 
 
 class EpochLog:
@@ -152,8 +160,8 @@ class EpochLog:
         for warning in self.warnings(row):
             log.warning("%s", warning)
         if self._events is not None:
-            machine = {"speed_samples_per_s": self.samples_per_epoch / seconds, "memory_peak_mb": peak_memory_mb()}
-            for name, value in {**row, **self.constants, **machine}.items():
+            machine = {"speed_samples_per_s": self.samples_per_epoch / seconds, **peak_memory_mb()}
+            for name, value in {**row, **_shares(row), **self.constants, **machine}.items():
                 self._events.add_scalar(f"{name.split('_')[0]}/{name}", value, row["epoch"])
             self._events.flush()
 
@@ -179,6 +187,20 @@ def epoch_line(row: dict[str, Any]) -> str:
         f"epoch {row['epoch']:3d}  {losses}  dev loss {row['dev_loss']:.4f}  dev EER {row['dev_eer']:.2f} %{cosine}  "
         f"bona fide by class {classes}  stale {row['stale']}"
     )
+
+
+def _shares(row: dict[str, Any]) -> dict[str, float]:
+    """Share of each quality class among an epoch's bona fide utterances."""
+    counts = {name: n for name, n in row.items() if name.startswith("n_bonafide_class_")}
+    total = max(sum(counts.values()), 1)
+    return {name.replace("n_bonafide", "share", 1): n / total for name, n in counts.items()}
+
+
+def _device(device: Any) -> str:
+    import torch
+
+    named = torch.device(device)
+    return f"{named} {torch.cuda.get_device_name(named)}" if named.type == "cuda" else str(named)
 
 
 def _git(root: Path, *words: str) -> str | None:
