@@ -6,7 +6,7 @@ two arrays, (Nb,) and (Ns,). Curves have M = Nb + Ns + 1 points: one below all s
     det_curve, equal_error_rate                       ASVspoof's detection error trade-off and its equal error rate
     asv_errors, asv_weights, legacy_weights, min_tdcf tandem detection cost, in the form of 2021 and that of 2019
     min_dcf, actual_dcf, cllr_bits                    ASVspoof 5, track 1
-    min_adcf, tandem_eer                              ASVspoof 5, track 2
+    min_adcf, tandem_eer, ASVSPOOF5_ASV               ASVspoof 5, track 2
     bootstrap_eer, bootstrap_difference               intervals, by trial or by speaker
     remarks                                           what is odd about some scores, in sentences
 """
@@ -241,6 +241,152 @@ def _check_costs(costs: Costs) -> None:
         raise InputError(f"the priors of target, nontarget and spoof must be at least 0 and sum to 1, got {priors}")
     if min(costs.c_miss, costs.c_false_alarm, costs.c_spoof) < 0:
         raise InputError(f"costs must be at least 0, got {tuple(costs[3:])}")
+
+
+# ASVspoof 5
+
+
+ASVSPOOF5_ASV = ASVErrors(  # of the organisers' ASV system, for the min t-DCF of track 2
+    false_alarm=0.01881016557566423,
+    miss=0.01880141010575793,
+    miss_spoof=1 - 0.4607082907604729,
+    false_alarm_spoof=0.4607082907604729,
+)
+
+
+def min_dcf(
+    bonafide: np.ndarray, spoof: np.ndarray, *, p_spoof: float = 0.05, c_miss: float = 1, c_false_alarm: float = 10
+) -> EER:
+    """The least normalised detection cost over all thresholds, in [0, 1], and the first threshold that has it.
+
+    Raises:
+        InputError: one class is empty, or a score is NaN.
+
+    Source: ASVspoof 5 evaluation plan, track 1.
+    """
+    det = det_curve(*checked(bonafide, spoof))
+    p_bonafide = 1 - p_spoof
+    miss, false_alarm = c_miss * p_bonafide, c_false_alarm * (1 - p_bonafide)  # rounded as the official package does
+    cost = miss * det.frr + false_alarm * det.far
+    at = int(np.argmin(cost))
+    return EER(float(cost[at] / min(miss, false_alarm)), float(det.thresholds[at]))
+
+
+def actual_dcf(
+    bonafide: np.ndarray, spoof: np.ndarray, *, p_spoof: float = 0.05, c_miss: float = 1, c_false_alarm: float = 10
+) -> float:
+    """The normalised detection cost at the Bayes threshold of these costs, for scores that are log-likelihood ratios.
+
+    Raises:
+        InputError: one class is empty, or a score is NaN.
+
+    Source: ASVspoof 5 evaluation plan, track 1.
+    """
+    bonafide, spoof = checked(bonafide, spoof)
+    miss, false_alarm = c_miss * (1 - p_spoof), c_false_alarm * p_spoof
+    threshold = -np.log(miss / false_alarm)
+    cost = miss * np.mean(bonafide < threshold) + false_alarm * np.mean(spoof >= threshold)
+    return float(cost / min(miss, false_alarm))
+
+
+def cllr_bits(bonafide: np.ndarray, spoof: np.ndarray) -> float:
+    """Cost of log-likelihood ratios in bits: 0 is perfect, 1 is worth as much as no score, more misleads.
+
+    Raises:
+        InputError: one class is empty, or a score is NaN.
+
+    Source: Bruemmer and du Preez 2006, as used by ASVspoof 5, track 1.
+    """
+    bonafide, spoof = checked(bonafide, spoof)
+    nats = np.mean(np.logaddexp(0, -bonafide)) + np.mean(np.logaddexp(0, spoof))  # log(1 + e^x) that never overflows
+    return float(nats / 2 / np.log(2))
+
+
+def min_adcf(target: np.ndarray, nontarget: np.ndarray, spoof: np.ndarray, costs: Costs = COSTS) -> EER:
+    """The least normalised cost of a system that verifies speakers and rejects spoofs by one score, and its threshold.
+
+    Scores at the threshold are rejected.
+
+    Raises:
+        InputError: one of the three is empty, or a score is NaN.
+
+    Source: Shim et al. 2024 (arXiv:2403.01355), a-DCF; ASVspoof 5, track 2.
+    """
+    target, nontarget = checked(target, nontarget)
+    _, spoof = checked(target, spoof)
+    thresholds = np.unique(np.concatenate([target, nontarget, spoof]))
+    thresholds = np.concatenate([thresholds[:1] - 1e-8, thresholds])
+    miss = _share_up_to(target, thresholds)
+    false_alarm, false_alarm_spoof = _share_above(nontarget, thresholds), _share_above(spoof, thresholds)
+    cost = costs.p_target * costs.c_miss * miss + costs.p_nontarget * costs.c_false_alarm * false_alarm
+    cost = cost + costs.p_spoof * costs.c_spoof * false_alarm_spoof
+    accept_all = costs.p_nontarget * costs.c_false_alarm + costs.p_spoof * costs.c_spoof
+    at = int(np.argmin(cost))
+    return EER(float(cost[at] / min(accept_all, costs.p_target * costs.c_miss)), float(thresholds[at]))
+
+
+def tandem_eer(
+    cm_bonafide: np.ndarray,
+    cm_spoof: np.ndarray,
+    asv_target: np.ndarray,
+    asv_nontarget: np.ndarray,
+    asv_spoof: np.ndarray,
+) -> float:
+    """Concurrent tandem EER of a countermeasure (CM) in front of an ASV system, in [0, 1].
+
+    The two thresholds at which targets missed, nontargets accepted and spoofs accepted are equally many, so that the
+    rate does not depend on how common spoofs are. For each ASV threshold the CM threshold is taken at which misses
+    equal false alarms, half of them spoofs; of these pairs, the one whose three rates are closest.
+
+    Returns:
+        The share of spoofs accepted there.
+
+    Raises:
+        InputError: one of the five is empty, or a score is NaN.
+
+    Source: Kinnunen et al. 2023 (arXiv:2309.12237). ASVspoof 5 thins out curves of 3,000 points or more; this does not.
+    """
+    cm = det_curve(*checked(cm_bonafide, cm_spoof))
+    asv_target, asv_nontarget = checked(asv_target, asv_nontarget)
+    _, asv_spoof = checked(asv_target, asv_spoof)
+    thresholds = np.unique(np.concatenate([asv_target, asv_nontarget, asv_spoof]))
+    thresholds = np.concatenate([thresholds[:1] - 1e-3, thresholds])
+    asv_miss = _share_up_to(asv_target, thresholds)
+    asv_false_alarm = _share_above(asv_nontarget, thresholds)
+    asv_false_alarm_spoof = _share_above(asv_spoof, thresholds)
+
+    def rates(at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Misses, nontargets accepted, spoofs accepted, for one point of the CM curve at each ASV threshold."""
+        passed = 1 - cm.frr[at]
+        return 1 - passed * (1 - asv_miss), passed * asv_false_alarm, cm.far[at] * asv_false_alarm_spoof
+
+    def excess(at: np.ndarray) -> np.ndarray:
+        """Misses less false alarms; it rises along the CM curve."""
+        miss, false_alarm, false_alarm_spoof = rates(at)
+        return miss - (false_alarm + false_alarm_spoof) / 2
+
+    low = np.zeros(len(thresholds), np.int64)
+    high = np.full(len(thresholds), len(cm.frr) - 1)  # the CM rejects all: misses are 1, false alarms 0
+    while (low < high).any():
+        middle = (low + high) // 2
+        reached = excess(middle) >= 0
+        low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
+    before = np.maximum(high - 1, 0)
+    at = np.where(np.abs(excess(before)) <= np.abs(excess(high)), before, high)
+    miss, false_alarm, false_alarm_spoof = rates(at)
+    spread = np.maximum(np.maximum(miss, false_alarm), false_alarm_spoof)
+    spread = spread - np.minimum(np.minimum(miss, false_alarm), false_alarm_spoof)
+    return float(false_alarm_spoof[np.argmin(spread)])
+
+
+def _share_up_to(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The share of scores at or below each threshold: (N,), (T,) -> (T,)."""
+    return np.searchsorted(np.sort(scores), thresholds, side="right") / len(scores)
+
+
+def _share_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The share of scores above each threshold: (N,), (T,) -> (T,)."""
+    return (len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right")) / len(scores)
 
 
 # Intervals

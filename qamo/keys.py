@@ -45,6 +45,13 @@ HEADERLESS = {2: ["name", "label"], 3: ["name", "speaker", "label"], 4: ["name",
 BONAFIDE = {"bonafide": True, "bona-fide": True, "spoof": False}
 # Subsets of the physical access track that are not in its subset column alone: (subset, trim).
 PA_HIDDEN = {"hidden1_PA": (b"hidden", b"notrim"), "hidden2_PA": (b"hidden", b"trim")}
+# The organisers' archives of the ASVspoof 2021 keys: name and md5.
+ARCHIVES_URL = "https://www.asvspoof.org/asvspoof2021/"
+ARCHIVES = {
+    "LA": ("LA-keys-full.tar.gz", "f052cc2ed276745afa3b5198665d3b26"),
+    "PA": ("PA-keys-full.tar.gz", "a639ea472cf4fb564a62fbc7383c24cf"),
+    "DF": ("DF-keys-full.tar.gz", "dabbc5628de4fcef53036c99ac7ab93a"),
+}
 
 
 class Columns(Mapping[str, list[str]]):
@@ -103,7 +110,7 @@ class Keys:
         place = tables.match(wanted, given)
         if self.wav_optional and (place < 0).any():
             wanted, given, outside = without_wav(wanted), without_wav(given), without_wav(outside)
-            tables.refuse_repeats(given, np.arange(1, len(given) + 1), path=scores.path, what="was scored before")
+            tables.refuse_repeats(given, scores.lines, path=scores.path, what="was scored before")
             place = tables.match(wanted, given)
         missing = np.flatnonzero(place < 0)
         used = np.zeros(len(given), bool)

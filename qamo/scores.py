@@ -23,6 +23,7 @@ class Scores:
     path: Path
     name_bytes: np.ndarray  # (N,) of dtype S: the names in UTF-8, all different
     values: np.ndarray  # (N,) float64
+    lines: np.ndarray  # (N,) line numbers, from 1
 
     @cached_property
     def names(self) -> list[str]:
@@ -57,7 +58,7 @@ def read_scores(path: Path | str, *, finite: bool = True, tabs: bool = True) -> 
             raise InputError(
                 f"{path}:{table.lines[first]}: the score of {tables.text_of(names[first])} is {values[first]}{more}"
             )
-    return Scores(path, names, values)
+    return Scores(path, names, values, table.lines)
 
 
 def format_score(name: str, value: float) -> str:

@@ -35,16 +35,10 @@ from eval_metrics import (  # noqa: E402
     tdcf_of_det,
 )
 from qamo import InputError, asv, files, tables  # noqa: E402
-from qamo.keys import PA_HIDDEN, Keys, in_subset, read_keys  # noqa: E402
+from qamo.keys import ARCHIVES, ARCHIVES_URL, PA_HIDDEN, Keys, in_subset, read_keys  # noqa: E402
 from qamo.scores import read_scores  # noqa: E402
 
 SUBSETS = ["progress", "eval", "hidden", "hidden1_PA", "hidden2_PA"]
-BASE_URL = "https://www.asvspoof.org/asvspoof2021/"
-ARCHIVES = {  # name and md5
-    "LA": ("LA-keys-full.tar.gz", "f052cc2ed276745afa3b5198665d3b26"),
-    "PA": ("PA-keys-full.tar.gz", "a639ea472cf4fb564a62fbc7383c24cf"),
-    "DF": ("DF-keys-full.tar.gz", "dabbc5628de4fcef53036c99ac7ab93a"),
-}
 N_RESAMPLES, SEED, LEVEL = 1000, 0, 0.95  # of the interval of the pooled EER in --json and --csv
 
 
@@ -345,7 +339,7 @@ def evaluate(args: argparse.Namespace, note: Callable[[str], None]) -> None:
 def where_to_get(track: str, metadata: str) -> str:
     archive, md5 = ARCHIVES[track]
     return (
-        f"run `python download.py {track}` in 2021/eval-package, or get {BASE_URL}{archive} (md5 {md5}) "
+        f"run `python download.py {track}` in 2021/eval-package, or get {ARCHIVES_URL}{archive} (md5 {md5}) "
         f"and unpack it so that {Path(metadata) / track} is a folder, or give --metadata"
     )
 

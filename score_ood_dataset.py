@@ -1,0 +1,99 @@
+"""Equal error rate of a score file on an out-of-domain set, such as In-the-Wild or FoR.
+
+    python score_ood_dataset.py scores.txt database/keys/ITW
+
+scores.txt   one `file score` a line; a higher score means more likely bona fide
+keys         a folder with meta.csv, whose columns include file and label, or such a file itself
+
+The first line printed is `eer: 7.46`, in percent. The interval draws whole speakers where the keys name them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from eval_metrics import bootstrap_eer, equal_error_rate, remarks
+from qamo import InputError
+from qamo.keys import Keys, read_keys
+from qamo.scores import read_scores
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scores", type=Path, help="score file")
+    parser.add_argument("keys", type=Path, help="folder holding meta.csv, or a key file")
+    parser.add_argument("--by", metavar="COLUMN", help="also print the EER for each value of a column, such as speaker")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the interval; 0 leaves it out (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    args = parser.parse_args(argv)
+    try:
+        keys = read_keys(args.keys / "meta.csv" if args.keys.is_dir() else args.keys)
+        scores = keys.align(read_scores(args.scores))
+        lines = summary(keys, scores, n_resamples=args.resamples, seed=args.seed)
+        if args.by is not None:
+            lines += by_column(keys, scores, args.by)
+        notes = remarks(scores[keys.bonafide], scores[~keys.bonafide])
+    except (InputError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    for note in notes:
+        print(f"{parser.prog}: {note}", file=sys.stderr)
+    print("\n".join(lines))
+    return 0
+
+
+def summary(keys: Keys, scores: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
+    """The result in lines, for the score of each trial of the key: (N,)."""
+    bonafide, spoof = scores[keys.bonafide], scores[~keys.bonafide]
+    eer, threshold = equal_error_rate(bonafide, spoof)
+    lines = [
+        f"eer: {100 * eer:.2f}",
+        f"bona fide: {len(bonafide)}",
+        f"spoof: {len(spoof)}",
+        f"threshold: {threshold:.6g}",
+    ]
+    if n_resamples > 0:
+        groups, unit = None, "trial"
+        if "speaker" in keys.columns:
+            _, speakers = keys.columns.levels("speaker")
+            if min(len(np.unique(speakers[keys.bonafide])), len(np.unique(speakers[~keys.bonafide]))) > 1:
+                groups, unit = (speakers[keys.bonafide], speakers[~keys.bonafide]), "speaker"
+        low, high = bootstrap_eer(bonafide, spoof, n_resamples=n_resamples, seed=seed, groups=groups)
+        lines.append(
+            f"95 % interval: {100 * low:.2f} to {100 * high:.2f} (bootstrap by {unit}, {n_resamples} resamples)"
+        )
+    return lines
+
+
+def by_column(keys: Keys, scores: np.ndarray, column: str) -> list[str]:
+    """A table of the EER for each value of a column; `-` where a value has trials of one class only.
+
+    Values that only spoofed trials have, such as attacks, are set against all bona fide trials.
+
+    Raises:
+        InputError: the keys have no such column.
+    """
+    if column not in keys.columns:
+        there = ", ".join(keys.columns) or "no columns besides file and label"
+        raise InputError(f"--by {column}: {keys.path} has no such column; it has {there}")
+    values, codes = keys.columns.levels(column)
+    with_bonafide = np.bincount(codes[keys.bonafide], minlength=len(values)) > 0
+    with_spoof = np.bincount(codes[~keys.bonafide], minlength=len(values)) > 0
+    against_all = not (with_bonafide & with_spoof).any()
+    width = max(len(column), *map(len, values))
+    lines = ["", f"{column:<{width}}     eer  bona fide  spoof"]
+    for code, value in enumerate(values):
+        here = codes == code
+        bonafide = scores[keys.bonafide if against_all else keys.bonafide & here]
+        spoof = scores[~keys.bonafide & here]
+        eer = f"{100 * equal_error_rate(bonafide, spoof).eer:.2f}" if len(bonafide) and len(spoof) else "-"
+        lines.append(f"{value:<{width}}  {eer:>6}  {len(bonafide):>9}  {len(spoof):>5}")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
