@@ -6,6 +6,7 @@ Nothing here knows what the files mean.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,6 +20,7 @@ from typing import Any
 
 from qamo import InputError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as `replacing` names them
 
 
@@ -27,6 +29,9 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success rename it to `path`, on error leave `path` as it was.
 
     `durable` waits for the disk before the rename; only what can be made again may do without.
+
+    Raises:
+        InputError: the disk is full, or a limit on file sizes or a quota is reached.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -35,6 +40,13 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise InputError(
+            f"{path}: cannot be written ({os.strerror(error.errno)}); what stood there before is kept; "
+            "make room and start the same command again"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

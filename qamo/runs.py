@@ -69,11 +69,9 @@ def same_training(cfg: Config, folder: Path) -> bool:
     if not path.exists():
         return False
     before, now = training_identity(load_config(path)), training_identity(cfg)
-    differing = [
-        f"{key} is {now.get(key)!r} but was {before.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
+    # Keys of one side only are settings of a part that the other side does not choose: the choice itself differs.
+    common = sorted(before.keys() & now.keys())
+    differing = [f"{key} is {now[key]!r} but was {before[key]!r}" for key in common if before[key] != now[key]]
     if differing:
         raise InputError(
             f"{folder}: holds a run of another config: {'; '.join(differing)}; give this one another --name"
