@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +42,20 @@ def write_checkpoint(path: Path, *, model_state: Mapping[str, Tensor], model_con
         raise ValueError(f"provenance repeats {sorted(clash)}")
     # Into an open file: given a path, torch writes its name into the archive, and equal runs would differ in bytes.
     with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-        torch.save({**content, **provenance}, file)
+        torch.save(_plain({**content, **provenance}), file)
+
+
+def _plain(value: Any) -> Any:
+    """`value` with equal texts made one object and containers made anew.
+
+    pickle writes an object that it has met before as a reference, so what a resumed run took from a file would be
+    written in other bytes than the same things made by the program.
+    """
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    return sys.intern(value) if type(value) is str else value
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
