@@ -60,9 +60,13 @@ class Detector(nn.Module):
             with its batch norms and the loss still see the batch as one.
     """
 
+    frontend: Any  # modules with the attributes above, which nn.Module's type does not show
+    backend: Any
+    head: Any
+
     def __init__(self, frontend: nn.Module, backend: nn.Module, head: nn.Module, config: dict[str, Any] | None = None):
         super().__init__()
-        self.config = config  # the ModelConfig it was built from, as a dict
+        self.config = config or {}  # the ModelConfig it was built from, as a dict
         self.frontend = frontend
         self.backend = backend
         self.head = head
@@ -82,7 +86,7 @@ class Detector(nn.Module):
         if self.exchange and self.training and bonafide is not None:
             features, bonafide, quality = self.exchange(features, bonafide, quality)
         embedding = self.backend(features)
-        losses = None if bonafide is None else self.head.loss(embedding, bonafide, quality)  # type: ignore[operator]
+        losses = None if bonafide is None else self.head.loss(embedding, bonafide, quality)
         return Output(self.head(embedding), embedding, losses)
 
     def _features(self, wave: Tensor) -> Tensor:
