@@ -8,8 +8,10 @@ passed through the front end one at a time, which makes a cached and a computed 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from qamo.files import replacing
 
+STALE_S = 3600.0  # age at which a temporary file is one that a killed process left
 SIZE_CHECK_EVERY = 256  # writes between two looks at the folder's size
 
 
@@ -50,7 +53,7 @@ class FeatureCache:
             os.utime(path)  # read now: the last to be dropped
             self.hits += 1
             return features.to(row.device)
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             pass  # not there yet, or not a whole file: compute it
         self.misses += 1
         with torch.no_grad():
@@ -72,7 +75,14 @@ class FeatureCache:
             self.evict()
 
     def evict(self) -> int:
-        """Drop the maps read longest ago until the folder of all front ends is below `max_bytes`; how many went."""
+        """Drop the maps read longest ago until the folder of all front ends is below `max_bytes`; how many went.
+
+        What killed processes left half-written goes too, once it is surely nobody's.
+        """
+        for path in self.folder.parent.glob("*/??/.*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > STALE_S:
+                    path.unlink()
         entries = []
         for path in self.folder.parent.glob("*/??/*.npy"):
             try:
