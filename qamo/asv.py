@@ -270,6 +270,14 @@ def read_c012(path: Path | str) -> C012:
         ) from None
 
 
+def same_c012(one: C012, other: C012) -> bool:
+    """Whether two sets of weights are alike, NaN where both have NaN."""
+    if {row: list(of) for row, of in one.items()} != {row: list(of) for row, of in other.items()}:
+        return False
+    pairs = ((one[row][column], other[row][column]) for row in one for column in one[row])
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+
 def write_c012(path: Path, c012: C012) -> None:
     """Write weights in one step, as the official package writes and reads them."""
     nested = {

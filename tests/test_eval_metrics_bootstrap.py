@@ -104,18 +104,18 @@ def test_intervals_cover_the_true_rate_as_often_as_they_say():
 
 
 def test_only_intervals_by_speaker_cover_when_the_trials_of_a_speaker_are_alike():
-    true_eer = 0.5 * math.erfc(1 / math.sqrt(2) / math.sqrt(2))  # the offset of a speaker doubles the variance
+    true_eer = 0.5 * math.erfc(1 / math.sqrt(5) / math.sqrt(2))  # the offset of a speaker makes the variance 5
     hits = {"speaker": 0, "trial": 0}
     speakers = np.repeat(np.arange(60), 20)
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        offset = rng.normal(0, 1, 60)[speakers]
+        offset = rng.normal(0, 2, 60)[speakers]
         bonafide, spoof = rng.normal(1, 1, 1200) + offset, rng.normal(-1, 1, 1200) + offset
         for unit, groups in (("speaker", (speakers, speakers)), ("trial", None)):
             interval = bootstrap_eer(bonafide, spoof, n_resamples=200, seed=seed, groups=groups)
             hits[unit] += interval.low <= true_eer <= interval.high
     assert hits["speaker"] >= 88
-    assert hits["trial"] <= hits["speaker"]
+    assert hits["trial"] <= 84
 
 
 def test_a_seed_gives_the_same_interval_and_a_level_a_wider_one():

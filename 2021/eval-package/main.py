@@ -416,7 +416,7 @@ def read_c012(path: Path, args: argparse.Namespace, folder: Path, note: Callable
             raise InputError(
                 f"{path}: these are the organisers' t-DCF weights of the subset {other}, not {args.subset}"
             )
-        if organisers.is_file() and asv.read_c012(organisers) == c012:
+        if organisers.is_file() and asv.same_c012(asv.read_c012(organisers), c012):
             note(f"{path}: holds the t-DCF weights of the subset {other}, not {args.subset}: min t-DCF will be wrong")
     return c012
 
