@@ -1,12 +1,16 @@
 """Turn weights into the form that another program, or another machine, wants; checked after writing.
 
     python export.py --convert-xlsr xlsr2_300m.pt -o pretrained/xlsr2_300m    front end: 3.8 GB once -> 1.3 GB
-    python export.py exps/NAME -o DIR                                         detector: safetensors and JSON
+    python export.py exps/NAME -o DIR                                         detector: safetensors, JSON, a card
+    python export.py exps/NAME -o model.onnx --format onnx                    detector: to score without PyTorch
     python export.py exps/NAME -o best.pth --format reference                 detector: as the published code saves it
 
 The first takes what model.xlsr.weights takes and writes a transformers folder, to be given as model.xlsr.weights.
-The second writes a folder that inference.py and main.py read like a run. The third writes a file for the published
-code; weights in it that only pre-training reads are zeros unless --xlsr names the fairseq file to take them from.
+The second writes a folder that inference.py and main.py read like a run, with a model card and the calibration, fit
+for the Hugging Face hub (hf upload NAME DIR). The third writes a file for inference.py that says itself what it is;
+--format onnx-int8 makes it smaller, at some cost that only an evaluation tells. The last writes a file for the
+published code; weights in it that only pre-training reads are zeros unless --xlsr names the fairseq file that has
+them.
 """
 
 from __future__ import annotations
@@ -61,19 +65,56 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
 
 
 def export_folder(run: Path, folder: Path) -> float:
-    """Write a detector as safetensors and JSON; largest difference of its scores to the original's.
+    """Write a detector as safetensors and JSON, with its calibration and a card; largest difference of its scores.
 
     Raises:
         InputError: the run cannot be read, or the folder holds something already.
     """
     from model import load_detector
+    from qamo import calibration, scorers
     from qamo.checkpoint import write_exported
+    from qamo.model_card import write_card
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: expected a new or an empty folder to write to; choose another with -o")
     detector = load_detector(run)
-    write_exported(folder, model_state=detector.state_dict(), model_config=_config(detector), source=run.name)
+    weights = scorers.digest_of(detector)
+    known, _ = scorers.calibration_beside(run, weights)
+    about: dict[str, Any] = {
+        "model_config": _config(detector),
+        "window_samples": scorers.window_of(run),
+        "weights": weights,
+        "source": run.resolve().name,
+    }
+    write_exported(folder, model_state=detector.state_dict(), **about)
+    if known:
+        calibration.write(folder / calibration.FILE, known.portable())
+    write_card(folder, name=folder.resolve().name, about=about, known=known, run=run if run.is_dir() else None)
     return _score_difference(detector, load_detector(folder))
+
+
+def export_onnx(run: Path, path: Path, *, int8: bool) -> str:
+    """Write a detector as an ONNX file, and say how well it agrees with the original.
+
+    Raises:
+        InputError: the run cannot be read, packages are missing, or a part has no form in ONNX.
+    """
+    from model import load_detector
+    from qamo import onnx_export, scorers
+
+    if path.suffix != ".onnx":
+        raise InputError(f"-o {path}: expected a name that ends in .onnx, by which inference.py knows the format")
+    detector = load_detector(run)
+    known, _ = scorers.calibration_beside(run, scorers.digest_of(detector))
+    written = onnx_export.export_onnx(
+        detector, path, window_samples=scorers.window_of(run), known=known, source=run.resolve().name
+    )
+    lengths = ", ".join(str(n) for n in written.lengths)
+    said = f"{path}: {written.n_bytes / 1e6:.1f} MB; scores within {written.difference:.1e} at {lengths} samples"
+    if int8:
+        n_bytes = onnx_export.quantize(path, path)
+        said += f"; int8: {n_bytes / 1e6:.1f} MB, compare its EER with the original's before you rely on it"
+    return said
 
 
 def export_reference(run: Path, path: Path, xlsr: Path | None) -> float:
@@ -120,10 +161,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="a run's folder, or a checkpoint")
     parser.add_argument("--convert-xlsr", metavar="WEIGHTS", help="fairseq file, folder or hub name of the front end")
-    parser.add_argument("--format", choices=("safetensors", "reference"), default="safetensors")
+    parser.add_argument("--format", choices=("safetensors", "onnx", "onnx-int8", "reference"), default="safetensors")
     parser.add_argument("--xlsr", type=Path, help="with --format reference: the fairseq file xlsr2_300m.pt")
     parser.add_argument("--n-heads", type=int, help="with --convert-xlsr: attention heads of an unpublished width")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder, or file for --format reference")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder, or file for onnx and reference")
     args = parser.parse_args(argv)
     if (args.run is None) == (args.convert_xlsr is None):
         parser.error("give either a run or --convert-xlsr")
@@ -134,6 +175,8 @@ def main(argv: list[str] | None = None) -> int:
         elif args.format == "reference":
             difference = export_reference(args.run, args.output, args.xlsr)
             print(f"{args.output}: reads back with scores within {difference:.1e}")
+        elif args.format.startswith("onnx"):
+            print(export_onnx(args.run, args.output, int8=args.format == "onnx-int8"))
         else:
             difference = export_folder(args.run, args.output)
             print(f"{args.output}: reads back with scores within {difference:.1e}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ class Calibration:
     weights: str  # `qamo.features.fingerprint` of the detector that made the scores
     fitted_on: dict[str, Any] = field(default_factory=dict)  # protocol, scores: paths and digests
     domain: dict[str, float] = field(default_factory=dict)  # `qamo.diagnostics.domain_of` the dev recordings
+
+    def portable(self) -> Calibration:
+        """The same with the names of files in place of paths that mean something on one machine only."""
+        named = {k: Path(v).name if k in ("keys", "scores") else v for k, v in self.fitted_on.items()}
+        return replace(self, fitted_on=named)
 
     def llr(self, score: float) -> float:
         """Natural log-likelihood ratio of a score; above 0 speaks for bona fide."""

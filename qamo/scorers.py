@@ -88,7 +88,7 @@ class TorchScorer:
         self.weights = digest_of(detector)
         self.head = detector.config["head"]
         self.window_samples = window_of(path)
-        self.calibration, self.remark = _calibration_beside(path, self.weights)
+        self.calibration, self.remark = calibration_beside(path, self.weights)
         self.detector = detector.to(self.device).eval()
 
     def __call__(self, waves: np.ndarray) -> np.ndarray:
@@ -131,14 +131,12 @@ class OnnxScorer:
         self.window_samples = int(about["window_samples"])
         self.weights = about["weights"]
         self.head = about["head"]
-        self.one_by_one = not about["dynamic_batch"]
         kept = about.get("calibration")
         self.calibration = None if kept is None else calibration.from_dict(kept, path)
         self.remark = "" if kept else "the run it was exported from has no calibration"
 
     def __call__(self, waves: np.ndarray) -> np.ndarray:
-        batches = np.split(waves, len(waves)) if self.one_by_one else [waves]
-        return np.concatenate([self.session.run(["score"], {"wave": batch})[0] for batch in batches])
+        return self.session.run(["score"], {"wave": waves})[0]
 
 
 def digest_of(detector: Any) -> str:
@@ -160,7 +158,7 @@ def window_of(path: Path) -> int:
     return kept if isinstance(kept, int) else WINDOW_SAMPLES
 
 
-def _calibration_beside(path: Path, weights: str) -> tuple[Calibration | None, str]:
+def calibration_beside(path: Path, weights: str) -> tuple[Calibration | None, str]:
     """The calibration in the folder of the weights if it is theirs; else why there is none."""
     file = (path if path.is_dir() else path.parent) / calibration.FILE
     if not file.is_file():
