@@ -7,6 +7,7 @@ list of (pattern, replacement) pairs that a test checks to be one to one.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from qamo import InputError
 from qamo.checkpoint import check_finite, read_torch
+
+log = logging.getLogger(__name__)
 
 Rules = list[tuple[str, str]]
 
@@ -63,7 +66,6 @@ FAIRSEQ_CLASSES = (
     "omegaconf.nodes.BooleanNode",
     "omegaconf.nodes.EnumNode",
     "fairseq.data.dictionary.Dictionary",
-    "fairseq.dataclass.constants.DDP_BACKEND_CHOICES",
     "typing.Any",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
@@ -240,7 +242,9 @@ def from_published(
             f"found {', '.join(others[:3]) or 'none'}"
         )
     check_finite(state, where)
-    xlsr, _ = xlsr_to_transformers({n.removeprefix(_SSL): t for n, t in state.items() if n.startswith(_SSL)})
+    xlsr, dropped = xlsr_to_transformers({n.removeprefix(_SSL): t for n, t in state.items() if n.startswith(_SSL)})
+    if dropped:
+        log.info("%s: %d weights that only pre-training reads are left out: %s", where, len(dropped), dropped)
     ours = {f"{_OURS_XLSR}{name}": tensor for name, tensor in xlsr.items()}
     head: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -313,7 +317,8 @@ def attention_heads(xlsr: Mapping[str, Tensor], given: int | None, where: object
         return given
     if width not in _HEADS_OF_WIDTH:
         raise InputError(
-            f"{where}: weights do not tell the attention heads of a front end of width {width}; set model.xlsr.n_heads"
+            f"{where}: weights do not tell the attention heads of a front end of width {width}, which is not a published "
+            "one; give them: --n-heads of export.py, or cfg.xlsr.n_heads of model.load_detector"
         )
     return _HEADS_OF_WIDTH[width]
 

@@ -176,7 +176,7 @@ def test_a_checkpoint_of_another_back_end_is_told(tmp_path):
 
 def test_attention_heads_that_no_weight_tells_are_asked_for(tmp_path):
     torch.save(published(), tmp_path / "best.pth")
-    with pytest.raises(InputError, match=r"width 64; set model\.xlsr\.n_heads"):
+    with pytest.raises(InputError, match=r"width 64, which is not a published one; give them: --n-heads"):
         model.load_detector(tmp_path / "best.pth")
 
 
