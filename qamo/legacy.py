@@ -317,8 +317,8 @@ def attention_heads(xlsr: Mapping[str, Tensor], given: int | None, where: object
         return given
     if width not in _HEADS_OF_WIDTH:
         raise InputError(
-            f"{where}: weights do not tell the attention heads of a front end of width {width}, which is not a published "
-            "one; give them: --n-heads of export.py, or cfg.xlsr.n_heads of model.load_detector"
+            f"{where}: weights do not tell the attention heads of a front end of width {width}, which is not a "
+            "published one; give them: --n-heads of export.py, or cfg.xlsr.n_heads of model.load_detector"
         )
     return _HEADS_OF_WIDTH[width]
 
