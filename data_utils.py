@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from qamo import InputError, audio
+from qamo.augmented_mos import AugmentedMOS
 from qamo.config import DataConfig, EvalConfig
 from qamo.files import sha256
 from qamo.keys import Keys, read_keys
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 N_SHOWN = 5  # offenders named in a message
 CHECK_CHUNK = 64  # recordings looked at in one go
+N_PROBED = 16  # utterances that a start with data.quality.augmented=predict listens to, twice each
+MOS_APART = 0.1  # mean distance of two predictions of one recording from which they come from different predictors
 MOS_RANGE = (0.0, 6.0)  # predictors leave the scale from 1 to 5 a little: SCOREQ gives 0.95 to 5.07 on ASVspoof 2019
 
 
@@ -141,7 +144,7 @@ class QualityRule:
     """MOS to quality class, and what augmentation does to the class."""
 
     edges: np.ndarray  # (K - 1,) increasing MOS values
-    augmented: str  # lower | lowest | none
+    augmented: str  # lower | lowest | none | predict
 
     @property
     def n_classes(self) -> int:
@@ -151,8 +154,14 @@ class QualityRule:
         """Number of edges at or below each MOS: (N,) -> (N,) int64 in [0, K)."""
         return np.searchsorted(self.edges, mos, side="right").astype(np.int64)
 
+    @property
+    def predicts(self) -> bool:
+        """Whether the class of augmented speech takes a prediction of its MOS."""
+        return self.augmented == "predict" and self.n_classes > 1
+
     def after_augmentation(self, quality: int) -> int:
-        if self.augmented == "none":
+        """The class that augmentation moves `quality` to, by the rules that do not listen."""
+        if self.augmented in ("none", "predict"):
             return quality
         return max(quality - 1, 0) if self.augmented == "lower" else 0
 
@@ -181,12 +190,13 @@ def describe_quality(trials: Trials, rule: QualityRule, share_augmented: float) 
         moved, weights=before * share_augmented, minlength=rule.n_classes
     )
     total = max(before.sum(), 1)
+    listens = rule.predicts and share_augmented > 0
+    expected = [f", {m / total:.1%} expected once {share_augmented:.0%} are augmented" for m in after]
     edges = [f"{e:.3g}" for e in rule.edges]
     spans = [f"MOS {lo}-{hi}" for lo, hi in zip(["1", *edges], [*edges, "5"])]
     said = [
-        f"quality class {k} ({span}): {n:.0f} bona fide utterances ({n / total:.1%}), "
-        f"{m / total:.1%} expected once {share_augmented:.0%} are augmented"
-        for k, (span, n, m) in enumerate(zip(spans, before, after))
+        f"quality class {k} ({span}): {n:.0f} bona fide utterances ({n / total:.1%}){'' if listens else then}"
+        for k, (span, n, then) in enumerate(zip(spans, before, expected))
     ]
     if rule.n_classes > 1 and before.max() / total > 0.99:
         held = int(before.argmax())
@@ -194,7 +204,33 @@ def describe_quality(trials: Trials, rule: QualityRule, share_augmented: float) 
             f"the MOS labels are nearly inert: {before.max() / total:.1%} of bona fide speech is in class {held}; "
             "the other classes come from augmentation alone"
         )
-    said += [f"quality class {k} is empty: its centroid is trained by spoof alone" for k in np.flatnonzero(after < 0.5)]
+    if not listens:
+        empty = np.flatnonzero(after < 0.5)
+        said += [f"quality class {k} is empty: its centroid is trained by spoof alone" for k in empty]
+    return said
+
+
+def describe_prediction(
+    trials: Trials, rule: QualityRule, given: np.ndarray, clean: np.ndarray, after: np.ndarray
+) -> list[str]:
+    """Sentences on what augmentation does to the classes of n probed utterances, and whether MOS are on one scale.
+
+    Args:
+        given, clean, after: (n,) MOS by the protocol, predicted, and predicted after augmentation.
+    """
+    n = len(given)
+    shares = np.bincount(rule.classes(after), minlength=rule.n_classes) / n
+    told = ", ".join(f"{share:.0%} in class {k}" for k, share in enumerate(shares))
+    said = [
+        f"of {n} probed bona fide utterances, augmented: {told}; their MOS goes from {clean.mean():.2f} to "
+        f"{after.mean():.2f} (DistillMOS)"
+    ]
+    if np.abs(given - clean).mean() > MOS_APART:
+        said.append(
+            f"the MOS of {trials.path} are not DistillMOS's (mean {given.mean():.2f}, DistillMOS {clean.mean():.2f}), "
+            "so the classes of plain and of augmented speech are cut on two scales; make the protocol's MOS with "
+            "predict_mos.py, or use another data.quality.augmented"
+        )
     return said
 
 
@@ -304,6 +340,7 @@ class TrainSet(Dataset[Item]):
     Args:
         rawboost_options: keyword arguments of `qamo.rawboost.rawboost`; None: never augmented (the dev set).
         share: probability that an utterance is augmented in an epoch.
+        mos_of: wave -> MOS; needed where the rule predicts the class of augmented speech.
     """
 
     def __init__(
@@ -316,6 +353,7 @@ class TrainSet(Dataset[Item]):
         seed: int = 0,
         share: float = 0.0,
         rawboost_options: dict[str, Any] | None = None,
+        mos_of: Callable[[np.ndarray], float] | None = None,
     ):
         self.trials = trials
         self.paths = recording_paths(folder, trials.names, ".flac")
@@ -325,6 +363,7 @@ class TrainSet(Dataset[Item]):
         self.seed = seed
         self.share = share
         self.rawboost_options = rawboost_options
+        self.mos_of = mos_of
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -339,9 +378,31 @@ class TrainSet(Dataset[Item]):
             augmented = bool(rng.random() < self.share)
             if augmented:
                 wave = rawboost(wave, rng, **self.rawboost_options)
-                quality = self.rule.after_augmentation(quality)
+                quality = self._quality_after(wave, index)
         window = audio.fit_length(wave, self.window_samples)
         return Item(window, bool(self.trials.bonafide[index]), quality, index, augmented)
+
+    def _quality_after(self, wave: np.ndarray, index: int) -> int:
+        """The class of an utterance that became `wave`; MOS are predicted for bona fide speech, whose class is read."""
+        if self.rule.predicts and self.mos_of is not None and self.trials.bonafide[index]:
+            return int(self.rule.classes(np.array([self.mos_of(wave)]))[0])
+        return self.rule.after_augmentation(int(self.classes[index]))
+
+    def probe(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """MOS of `n` bona fide utterances from all over the set: by the protocol, predicted, predicted as augmented."""
+        assert self.mos_of is not None
+        assert self.rawboost_options is not None
+        places = np.flatnonzero(self.trials.bonafide)
+        places = places[:: max(1, len(places) // n)][:n]
+        rows = []
+        for place in places.tolist():
+            wave = audio.load(self.paths[place])
+            rng = np.random.default_rng([self.seed, 0, place])
+            rng.random()  # as in epoch 0, whether it is augmented there or not
+            boosted = rawboost(wave, rng, **self.rawboost_options)
+            rows.append((float(self.trials.mos[place]), self.mos_of(wave), self.mos_of(boosted)))
+        given, clean, after = np.array(rows).T
+        return given, clean, after
 
 
 class ScoreSet(Dataset[tuple[np.ndarray, str]]):
@@ -523,7 +584,11 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int) -> Train
         seed=seed,
         share=share,
         rawboost_options=boost.model_dump(exclude={"share"}) if share else None,
+        mos_of=AugmentedMOS(quality.cache) if rule.predicts and share else None,
     )
+    if train.mos_of is not None:
+        for sentence in describe_prediction(trials, rule, *train.probe(N_PROBED)):
+            log.info("%s", sentence)
     dev = TrainSet(dev_trials, dev_folder, window_samples=data.window_samples, rule=rule)
     facts = {
         part: {"protocol": str(t.path), "sha256": sha256(t.path), "n": len(t), "n_bonafide": int(t.bonafide.sum())}

@@ -41,7 +41,8 @@ class QualityConfig(Section):
 
     thresholds: list[float] | None = [2.5]  # MOS; class = number of thresholds at or below the MOS
     quantiles: list[float] | None = None  # instead of thresholds: quantiles of the bona fide training MOS
-    augmented: Literal["lower", "lowest", "none"] = "lower"  # class of RawBoosted speech; lower = one less
+    augmented: Literal["lower", "lowest", "none", "predict"] = "lower"  # class of RawBoosted speech; lower = one less
+    cache: Path | None = None  # predict: file that keeps what was predicted
 
     @model_validator(mode="after")
     def _one_rule(self) -> QualityConfig:

@@ -18,6 +18,7 @@ INDIFFERENT = (
     "data.database_path",
     "data.protocols_path",
     "data.n_workers",
+    "data.quality.cache",
     "train.enabled",
     "train.save_every_s",
     "train.frontend_chunks",
