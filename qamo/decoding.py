@@ -74,7 +74,7 @@ def _joined(blocks: Iterator[np.ndarray], rate: int, name: str, max_s: float | N
 
 
 def _with_ffmpeg(source: Path | bytes, name: str, max_s: float | None, first: Exception) -> np.ndarray:
-    reason = str(first).splitlines()[-1].strip().rstrip(".")
+    reason = str(first).splitlines()[-1].rsplit(": ", 1)[-1].rstrip(".").lower()
     if isinstance(source, Path):
         if not source.is_file():
             raise InputError(f"{name}: no such file")
@@ -96,8 +96,10 @@ def _with_ffmpeg(source: Path | bytes, name: str, max_s: float | None, first: Ex
             stream = container.streams.audio[0]
             return _joined(_frames(container, stream), stream.rate or SAMPLE_RATE, name, max_s)
     except (av.FFmpegError, ValueError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[-1].rstrip(".")
-        raise InputError(f"{name}: neither libsndfile ({reason}) nor FFmpeg reads it ({why})") from None
+        why = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[-1].lower()
+        raise InputError(
+            f"{name}: not a recording that libsndfile ({reason}) or FFmpeg ({why}) reads; copy or convert it again"
+        ) from None
 
 
 def _frames(container: Any, stream: Any) -> Iterator[np.ndarray]:
