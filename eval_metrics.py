@@ -452,6 +452,25 @@ def bootstrap_difference(
     Raises:
         InputError: the systems have different numbers of trials, or as `bootstrap_eer`.
     """
+    systems = bonafide_a, spoof_a, bonafide_b, spoof_b
+    differences = resampled_differences(*systems, n_resamples=n_resamples, seed=seed, groups=groups)
+    value = equal_error_rate(bonafide_a, spoof_a).eer - equal_error_rate(bonafide_b, spoof_b).eer
+    tail = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    p = min(1.0, 2 * (tail + 1) / (n_resamples + 1))
+    return Difference(value, *_percentiles(differences, level), p)
+
+
+def resampled_differences(
+    bonafide_a: np.ndarray,
+    spoof_a: np.ndarray,
+    bonafide_b: np.ndarray,
+    spoof_b: np.ndarray,
+    *,
+    n_resamples: int,
+    seed: int,
+    groups: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
+    """The difference of the EERs on each resample, as drawn by `bootstrap_difference`: (n_resamples,)."""
     bonafide_a, spoof_a = checked(bonafide_a, spoof_a)
     bonafide_b, spoof_b = checked(bonafide_b, spoof_b)
     if len(bonafide_a) != len(bonafide_b) or len(spoof_a) != len(spoof_b):
@@ -461,19 +480,13 @@ def bootstrap_difference(
         )
     rng = np.random.default_rng(seed)
     if groups is None:
-        paths = (_TrialPath(bonafide_a, spoof_a), _TrialPath(bonafide_b, spoof_b))
-        counts = _draw_trials(len(bonafide_a), len(spoof_a), n_resamples, rng)
-        differences = np.array([paths[0].eer(count) - paths[1].eer(count) for count in counts])
-    else:
-        codes, n_groups = _group_codes(groups, len(bonafide_a), len(spoof_a))
-        a = _GroupPath(bonafide_a, spoof_a, codes, n_groups)
-        b = _GroupPath(bonafide_b, spoof_b, codes, n_groups)
-        batches = _draw_groups(codes, len(bonafide_a), n_groups, n_resamples, rng)
-        differences = np.concatenate([a.eers(counts) - b.eers(counts) for counts in batches])
-    value = equal_error_rate(bonafide_a, spoof_a).eer - equal_error_rate(bonafide_b, spoof_b).eer
-    tail = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (n_resamples + 1))
-    return Difference(value, *_percentiles(differences, level), p)
+        pair = np.concatenate([bonafide_a, spoof_a]), np.concatenate([bonafide_b, spoof_b])
+        return _resample_pairs(pair, len(bonafide_a), n_resamples, rng)
+    codes, n_groups = _group_codes(groups, len(bonafide_a), len(spoof_a))
+    a = _GroupPath(bonafide_a, spoof_a, codes, n_groups)
+    b = _GroupPath(bonafide_b, spoof_b, codes, n_groups)
+    batches = _draw_groups(codes, len(bonafide_a), n_groups, n_resamples, rng)
+    return np.concatenate([a.eers(counts) - b.eers(counts) for counts in batches])
 
 
 def _percentiles(values: np.ndarray, level: float) -> Interval:
@@ -496,7 +509,7 @@ def _eer_at_crossing(
     step: np.ndarray,
     n_bonafide: np.ndarray | int,
     n_spoof: np.ndarray | int,
-    rejected_bonafide: np.ndarray,
+    rejected_bonafide: np.ndarray | int,
     is_bonafide: np.ndarray,
 ) -> np.ndarray:
     """EER of paths that reach 0 within one trial; all arguments (R,) and as they are before that trial."""
@@ -509,7 +522,19 @@ def _eer_at_crossing(
 
 
 def _resample_trials(is_bonafide: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """EERs of resamples of trials, drawn within each class: (N,) bool -> (R,).
+    """EERs of resamples of trials, drawn within each class: (N,) bool -> (R,)."""
+    n_bonafide = int(is_bonafide.sum())
+    n_spoof = len(is_bonafide) - n_bonafide
+    place, excess, rejected_bonafide = _draw_crossings(is_bonafide, n_resamples, rng)
+    here = is_bonafide[place]
+    step = np.where(here, n_spoof, n_bonafide)
+    return _eer_at_crossing(excess, step, n_bonafide, n_spoof, rejected_bonafide, here)
+
+
+def _draw_crossings(
+    is_bonafide: np.ndarray, n_resamples: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The trial at which the path of each resample reaches 0, and before it the excess and the bona fide trials drawn.
 
     Only the place of the crossing matters, so nothing else is drawn: the trials are halved again and again, the number
     of draws that fall on the lower half is binomial, and the half that holds the crossing is halved next. That gives
@@ -538,38 +563,97 @@ def _resample_trials(is_bonafide: np.ndarray, n_resamples: int, rng: np.random.G
         low = np.where(below, low, middle)
         rejected_bonafide = np.where(below, rejected_bonafide, rejected_bonafide + lower_bonafide)
         excess = np.where(below, excess, at_middle)
-    here = is_bonafide[low]
-    step = np.where(here, n_spoof, n_bonafide)
-    return _eer_at_crossing(excess, step, n_bonafide, n_spoof, rejected_bonafide, here)
+    return low, excess, rejected_bonafide
 
 
-def _draw_trials(n_bonafide: int, n_spoof: int, n_resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """How often each trial is drawn, a resample at a time: (Nb + Ns,) int64."""
-    for _ in range(n_resamples):
-        bonafide = np.bincount(rng.integers(n_bonafide, size=n_bonafide, dtype=np.int32), minlength=n_bonafide)
-        spoof = np.bincount(rng.integers(n_spoof, size=n_spoof, dtype=np.int32), minlength=n_spoof)
-        yield np.concatenate([bonafide, spoof])
+class _Window:
+    """The sorted trials of one system among which its crossings lie."""
 
+    def __init__(self, scores: np.ndarray, n_bonafide: int, rng: np.random.Generator, widening: int):
+        order = np.argsort(scores, kind="stable")  # bona fide trials come first in `scores`
+        is_bonafide = order < n_bonafide
+        places, _, _ = _draw_crossings(is_bonafide, 256, rng)
+        margin = widening * (int(places.max() - places.min()) + 64)
+        start, end = max(0, int(places.min()) - margin), min(len(order), int(places.max()) + margin + 1)
+        self.zone = np.empty(len(order), np.int8)  # of each trial: 0 before the window, 1 in it, 2 after it
+        self.zone[order[:start]], self.zone[order[start:end]], self.zone[order[end:]] = 0, 1, 2
+        self.trials = order[start:end]
+        self.is_bonafide = is_bonafide[start:end]
+        n_spoof = len(order) - n_bonafide
+        self.step = np.where(self.is_bonafide, n_spoof, n_bonafide)
+        self.n_bonafide, self.n_spoof = n_bonafide, n_spoof
 
-class _TrialPath:
-    """The EER of one system under given numbers of draws of each trial."""
-
-    def __init__(self, bonafide: np.ndarray, spoof: np.ndarray):
-        self.order = np.argsort(np.concatenate([bonafide, spoof]), kind="stable")
-        self.n_bonafide, self.n_spoof = len(bonafide), len(spoof)
-        self.is_bonafide = self.order < len(bonafide)
-        self.step = np.where(self.is_bonafide, self.n_spoof, self.n_bonafide)
-
-    def eer(self, counts: np.ndarray) -> float:
-        """(Nb + Ns,) draws, bona fide trials first -> EER."""
-        counts = counts[self.order]
-        path = np.cumsum(counts * self.step) - self.n_bonafide * self.n_spoof
+    def eer(self, bonafide_before: int, spoof_before: int, drawn: np.ndarray) -> float | None:
+        """EER of a resample: draws before the window, and of each trial in it; None if it crosses elsewhere."""
+        start = self.n_spoof * bonafide_before + self.n_bonafide * spoof_before - self.n_bonafide * self.n_spoof
+        path = start + np.cumsum(drawn * self.step)
+        if start >= 0 or path[-1] < 0:
+            return None
         at = int(np.searchsorted(path, 0))
-        excess = path[at] - counts[at] * self.step[at]
-        rejected = counts[:at] @ self.is_bonafide[:at]
-        return float(
-            _eer_at_crossing(excess, self.step[at], self.n_bonafide, self.n_spoof, rejected, self.is_bonafide[at])
+        excess = path[at] - drawn[at] * self.step[at]
+        rejected = bonafide_before + int(drawn[:at][self.is_bonafide[:at]].sum())
+        step, here = self.step[at], self.is_bonafide[at]
+        return float(_eer_at_crossing(excess, step, self.n_bonafide, self.n_spoof, rejected, here))
+
+
+def _resample_pairs(
+    pair: tuple[np.ndarray, np.ndarray], n_bonafide: int, n_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Differences of the EERs of two systems on resamples of the same trials: two (N,), bona fide first -> (R,).
+
+    The trials near the crossing of either system are drawn one by one. Of the others only how many are drawn before and
+    after either crossing matters, which is one multinomial draw. Should a resample cross outside the trials taken for
+    near, all is done again with more of them.
+    """
+    widening = 1
+    while True:
+        windows = [_Window(scores, n_bonafide, rng, widening) for scores in pair]
+        differences = _resample_windows(windows, n_bonafide, n_resamples, rng)
+        if differences is not None:
+            return differences
+        widening *= 4
+
+
+def _resample_windows(
+    windows: list[_Window], n_bonafide: int, n_resamples: int, rng: np.random.Generator
+) -> np.ndarray | None:
+    a, b = windows
+    near = (a.zone == 1) | (b.zone == 1)
+    kinds = np.where(near, 4, a.zone // 2 * 2 + b.zone // 2)  # 0 to 3: before or after a, before or after b
+    near_trials = np.flatnonzero(near)  # bona fide first
+    near_bonafide = int((near_trials < n_bonafide).sum())
+    position = np.zeros(len(near), np.int64)
+    position[near_trials] = np.arange(len(near_trials))
+    totals = []  # (R, 5): how many trials of each kind are drawn, of either class
+    for part in (kinds[:n_bonafide], kinds[n_bonafide:]):
+        totals.append(rng.multinomial(len(part), np.bincount(part, minlength=5) / len(part), size=n_resamples))
+    # For each system, its kinds and its near trials that lie before its window.
+    before_kinds = ([0, 1], [0, 2])
+    before = [position[near_trials[window.zone[near_trials] == 0]] for window in windows]
+    inside = [position[window.trials] for window in windows]
+    differences = np.empty(n_resamples)
+    for i, (bonafide, spoof) in enumerate(zip(*totals)):
+        drawn = np.concatenate(
+            [_draw(near_bonafide, int(bonafide[4]), rng), _draw(len(near_trials) - near_bonafide, int(spoof[4]), rng)]
         )
+        eers = []
+        for window, kinds_before, near_before, in_window in zip(windows, before_kinds, before, inside):
+            counts = drawn[near_before]
+            is_bonafide = near_before < near_bonafide
+            bonafide_before = int(bonafide[kinds_before].sum() + counts[is_bonafide].sum())
+            spoof_before = int(spoof[kinds_before].sum() + counts[~is_bonafide].sum())
+            eers.append(window.eer(bonafide_before, spoof_before, drawn[in_window]))
+        if eers[0] is None or eers[1] is None:
+            return None
+        differences[i] = eers[0] - eers[1]
+    return differences
+
+
+def _draw(n_trials: int, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of some trials is drawn: (n_trials,) int64."""
+    if not n_trials:
+        return np.zeros(0, np.int64)
+    return np.bincount(rng.integers(n_trials, size=n_draws), minlength=n_trials)
 
 
 MAX_SCRATCH = 1 << 22  # numbers in a scratch array of the bootstrap by speaker: 32 MB

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from eval_metrics import bootstrap_difference, bootstrap_eer, equal_error_rate, resampled_eers
+import eval_metrics
+from eval_metrics import bootstrap_difference, bootstrap_eer, equal_error_rate, resampled_differences, resampled_eers
 from qamo import InputError
 
 
@@ -63,17 +64,41 @@ def test_the_bootstrap_by_speaker_is_that_of_the_plain_loop(digits):
     assert_same_distribution(plain, resampled_eers(bonafide, spoof, n_resamples=800, seed=2, groups=speakers))
 
 
-def test_the_paired_bootstrap_is_that_of_the_plain_loop():
-    bonafide, spoof = simulated(60, 50, seed=7)
-    other = bonafide + np.random.default_rng(8).normal(0, 1, 60)
-    rng = np.random.default_rng(9)
-    plain = []
-    for _ in range(3000):
-        b, s = rng.integers(60, size=60), rng.integers(50, size=50)
-        plain.append(equal_error_rate(bonafide[b], spoof[s]).eer - equal_error_rate(other[b], spoof[s]).eer)
-    got = bootstrap_difference(bonafide, spoof, other, spoof, n_resamples=3000, seed=1)
-    assert got.value == equal_error_rate(bonafide, spoof).eer - equal_error_rate(other, spoof).eer
-    assert [got.low, got.high] == pytest.approx(np.quantile(plain, [0.025, 0.975]).tolist(), abs=0.02)
+def plain_paired_bootstrap(bonafide, spoof, other_bonafide, other_spoof, n_resamples, seed):
+    rng = np.random.default_rng(seed)
+    differences = []
+    for _ in range(n_resamples):
+        b, s = rng.integers(len(bonafide), size=len(bonafide)), rng.integers(len(spoof), size=len(spoof))
+        mine, others = equal_error_rate(bonafide[b], spoof[s]), equal_error_rate(other_bonafide[b], other_spoof[s])
+        differences.append(mine.eer - others.eer)
+    return np.array(differences)
+
+
+@pytest.mark.parametrize("digits", [None, 1, 0])
+@pytest.mark.parametrize("sizes", [(60, 50), (2000, 3000)])  # all trials are near a crossing, or few are
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_paired_bootstrap_is_that_of_the_plain_loop(sizes, digits, narrow, monkeypatch):
+    bonafide, spoof = simulated(*sizes, seed=7)
+    rng = np.random.default_rng(8)
+    other_bonafide, other_spoof = bonafide + rng.normal(0, 0.7, sizes[0]), spoof + rng.normal(0, 0.7, sizes[1])
+    systems = bonafide, spoof, other_bonafide, other_spoof
+    if digits is not None:
+        systems = tuple(scores.round(digits) for scores in systems)
+    if narrow:  # a window so small that resamples cross outside it: it must be widened, not believed
+        crossings = eval_metrics._draw_crossings
+        monkeypatch.setattr(eval_metrics, "_draw_crossings", lambda trials, n, rng: crossings(trials, 1, rng))
+    plain = plain_paired_bootstrap(*systems, n_resamples=1000, seed=1)
+    assert_same_distribution(plain, resampled_differences(*systems, n_resamples=1000, seed=2))
+
+
+def test_the_paired_bootstrap_by_speaker_draws_the_same_speakers_for_both():
+    bonafide, spoof = simulated(300, 400, seed=1)
+    speakers = np.arange(300) % 11, np.arange(400) % 11
+    other = bonafide + np.random.default_rng(2).normal(0, 1, 300), spoof
+    differences = resampled_differences(bonafide, spoof, *other, n_resamples=300, seed=3, groups=speakers)
+    mine = resampled_eers(bonafide, spoof, n_resamples=300, seed=3, groups=speakers)
+    others = resampled_eers(*other, n_resamples=300, seed=3, groups=speakers)  # the seed draws the same speakers
+    np.testing.assert_array_equal(differences, mine - others)
 
 
 def test_a_system_does_not_differ_from_itself_by_trial_or_by_speaker():
@@ -134,6 +159,8 @@ def test_the_df_evaluation_set_takes_seconds_and_little_memory():
     start = time.perf_counter()
     by_trial = bootstrap_eer(bonafide, spoof, n_resamples=1000)
     by_speaker = bootstrap_eer(bonafide, spoof, n_resamples=1000, groups=speakers)
+    other = bonafide + rng.normal(0, 1, len(bonafide)), spoof + rng.normal(0, 1, len(spoof))
+    difference = bootstrap_difference(bonafide, spoof, *other, n_resamples=1000)
     seconds = time.perf_counter() - start
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -141,6 +168,7 @@ def test_the_df_evaluation_set_takes_seconds_and_little_memory():
     assert peak < 400e6
     for interval in (by_trial, by_speaker):
         assert interval.low < equal_error_rate(bonafide, spoof).eer < interval.high
+    assert difference.low < difference.value < difference.high < 0
 
 
 def test_what_cannot_be_resampled_is_refused():
