@@ -44,7 +44,7 @@ class Calibration:
     eer_threshold: float
     n_bonafide: int
     n_spoof: int
-    weights: str  # `qamo.features.fingerprint` of the detector that made the scores
+    weights: str  # `joined_digest` of the detector that made the scores
     fitted_on: dict[str, Any] = field(default_factory=dict)  # protocol, scores: paths and digests
     domain: dict[str, float] = field(default_factory=dict)  # `qamo.diagnostics.domain_of` the dev recordings
 
@@ -82,6 +82,11 @@ def verdict(score: float, low: float, high: float) -> str:
     if score >= high:
         return BONAFIDE
     return SPOOF if score < low else UNCERTAIN
+
+
+def joined_digest(weights: str, config: str) -> str:
+    """One name for a detector: the digest of its weights, and that of the settings that its scores depend on."""
+    return f"{weights}-{config}"
 
 
 def logit(probability: float) -> float:
@@ -151,7 +156,7 @@ def fit_files(
     sidecar = score_file.with_name(score_file.name + ".json")
     try:
         identity = json.loads(sidecar.read_text(encoding="utf-8"))["identity"]
-        weights = str(identity["weights"])
+        weights = joined_digest(identity["weights"], identity["config"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{sidecar}: expected to find there which weights made {score_file.name}; score with main.py"

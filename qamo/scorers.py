@@ -140,10 +140,11 @@ class OnnxScorer:
 
 
 def digest_of(detector: Any) -> str:
-    """Which detector this is: a digest of its weights and its head."""
+    """Which detector this is: a digest of its weights, and one of the settings that its scores depend on."""
     from qamo.features import fingerprint
+    from qamo.runs import scoring_digest
 
-    return fingerprint(detector, type(detector.head).__name__)
+    return calibration.joined_digest(fingerprint(detector), scoring_digest(detector.config))
 
 
 def window_of(path: Path) -> int:

@@ -22,3 +22,14 @@ def corpus(built_corpus: Path, tmp_path: Path) -> Path:
     shutil.copytree(built_corpus, root)
     (root / "config.yaml").write_text(tiny_corpus.CONFIG.format(root=root))
     return root
+
+
+@pytest.fixture(scope="session")
+def trained_run(built_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on the tiny corpus (2 s); to be read only."""
+    import main
+
+    runs = tmp_path_factory.mktemp("trained")
+    config = str(built_corpus / "config.yaml")
+    assert main.main(["--config", config, "--name", "tiny", f"run.runs={runs}", "train.max_epochs=6"]) == 0
+    return runs / "tiny"
