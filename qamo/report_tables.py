@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -172,16 +173,19 @@ def _pipe_safe(text: str) -> str:
     return text.replace("\n", " ")
 
 
+_UNITS = re.compile(r" \[95 %\]| %|, points")  # shares in a CSV file have none, and its intervals their own columns
+
+
 def to_csv(table: Table) -> str:
     """The table with all digits; an interval takes three columns, rates stay shares."""
     _, _, columns = _flat(table)
     heads: list[str] = []
     for column in columns:
-        name = f"{column.group} {column.name}".strip()
+        name = f"{column.group} {_UNITS.sub('', column.name)}".strip()
         heads += [name, f"{name} low", f"{name} high"] if column.kind in INTERVALS else [name]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([head.replace(" %", "") for head in heads])
+    writer.writerow(heads)
     for row in table.rows:
         cells: list[Any] = []
         for value, column in zip(row, table.columns):

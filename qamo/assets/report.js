@@ -91,6 +91,7 @@
     };
     if (spec.y.min != null) whole.y[0] = spec.y.min;
     const view = { ...whole }; // the ranges on screen
+    let reached = null; // the point that the keyboard is at
     const scatter = spec.kind === "scatter";
     const series = [{ label: spec.x.label, value: (u, v, s, i) => valueAt(spec.x, i) }];
     for (const s of spec.series) {
@@ -137,6 +138,7 @@
         u.setCursor({ left: at.clientX - box.left, top: at.clientY - box.top });
       }, { passive: true });
     }
+    u.over.addEventListener("mousemove", () => { reached = null; });
     u.over.addEventListener("dblclick", () => zoomTo(whole.x, whole.y));
 
     function zoomTo(x, y) {
@@ -158,12 +160,14 @@
       i = Math.max(0, Math.min(spec.x.values.length - 1, i));
       const y = spec.series.find((s) => s.values[i] != null);
       u.setCursor({ left: u.valToPos(spec.x.values[i], "x"), top: y ? u.valToPos(y.values[i], "y") : 20 });
+      u.setLegend({ idx: i }); // the cursor lands on a pixel, which several points may share
+      reached = i;
       figure.querySelector(".said").textContent = [`${spec.x.label}: ${valueAt(spec.x, i)}`,
-        ...spec.series.filter((s) => !s.quiet && (s.values[i] != null || s.hidden)).map((s) => `${s.label}: ${valueAt(s, i)}`)].join(", ");
+        ...spec.series.filter((s) => !s.quiet && (s.text ? s.text[i] : s.values[i] != null)).map((s) => `${s.label}: ${valueAt(s, i)}`)].join(", ");
     }
     return { u, keys: (event) => {
-      const step = event.shiftKey ? 10 : 1, first = spec.x.values.findIndex((x) => x >= view.x[0]);
-      const i = u.cursor.idx ?? first;
+      const step = Math.max(1, Math.round(spec.x.values.length / 150)) * (event.shiftKey ? 10 : 1);
+      const i = reached ?? u.cursor.idx ?? spec.x.values.findIndex((x) => x >= view.x[0]);
       const does = {
         ArrowRight: () => moveTo(i + step), ArrowLeft: () => moveTo(i - step), Home: () => moveTo(0),
         End: () => moveTo(spec.x.values.length - 1), "+": () => zoomBy(0.5), "=": () => zoomBy(0.5),
