@@ -6,7 +6,7 @@ DEMO ?= full
 MINI := $(if $(filter quick,$(DEMO)),mini-quick,mini)
 ARGS ?=
 
-.PHONY: demo corpus test test-slow lint bench parity kill-test clean
+.PHONY: demo corpus test test-slow lint bench parity kill-test study clean
 
 $(STAMP):
 	@echo "setting up .venv (once; about a minute)"
@@ -30,6 +30,9 @@ test-slow: $(STAMP)
 
 kill-test: $(STAMP)
 	$(BIN)/python -m tests.kill --kills 24 $(ARGS)
+
+study: corpus
+	$(BIN)/python benchmarks/study.py $(ARGS) --config database/$(MINI).yaml
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

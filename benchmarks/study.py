@@ -1,0 +1,287 @@
+"""Does it help? WCE, OC-Softmax and four forms of QAMO on one corpus, some seeds each, and three ways to score.
+
+    python benchmarks/study.py                                   # the mini corpus, seeds 1 2 3 (make study)
+    python benchmarks/study.py train.max_epochs=4 --config database/mini.yaml --seeds 1 2 3 --systems wce qamo_softmax
+
+Each cell of the table is a run of main.py below exps/study/; cells that are finished are skipped, so the command may be
+stopped and given again. The features of a frozen front end are computed once for all cells. Words like
+section.key=value go to every cell. Writes benchmarks/results/study.json and study.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from eval_metrics import bootstrap_difference, resampled_eers  # noqa: E402
+from qamo import InputError, files  # noqa: E402
+from qamo.config import Config, load_config, parse_assignments  # noqa: E402
+from qamo.keys import read_keys  # noqa: E402
+from qamo.runs import MODEL, same_training  # noqa: E402
+from qamo.scores import read_scores  # noqa: E402
+
+REFERENCE = "qamo"  # the system that every other is held against
+RESULTS = "results.json"
+N_RESAMPLES = 2000
+INTERRUPTED = 130
+
+PAPER: dict[str, Any] = {
+    "model.head": "qamo",
+    "model.qamo.n_centroids": 2,
+    "model.qamo.quality_weight": 0.1,
+    "model.qamo.score": "mean",
+    "data.quality.thresholds": [2.5],
+    "data.quality.quantiles": None,
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the table: how it is trained, or which trained one it scores in another way."""
+
+    title: str
+    config: Mapping[str, Any]
+    trained_as: str = ""  # empty: it is trained itself
+    score: str = "mean"
+
+
+TRAINED = {
+    "wce": System("WCE", {"model.head": "wce"}),
+    "oc_softmax": System("OC-Softmax", {"model.head": "oc_softmax"}),
+    "qamo": System("QAMO, paper classes (MOS 2.5)", PAPER),
+    "qamo_quantiles": System(
+        "QAMO, quantile classes (median)",
+        {**PAPER, "data.quality.thresholds": None, "data.quality.quantiles": [0.5]},
+    ),
+    "qamo_no_term": System("QAMO without the quality term", {**PAPER, "model.qamo.quality_weight": 0.0}),
+}
+SYSTEMS: dict[str, System] = {}
+for _name, _system in TRAINED.items():
+    SYSTEMS[_name] = _system
+    if _system.config["model.head"] == "qamo":
+        for _score in ("softmax", "max"):
+            title = f"{_system.title}, {_score} score"
+            SYSTEMS[f"{_name}_{_score}"] = System(title, _system.config, trained_as=_name, score=_score)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="study.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, default=ROOT / "database" / "mini.yaml", help="(database/mini.yaml)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME", help="(all)")
+    parser.add_argument("--cache-gb", type=float, default=12.0, help="room for features (12 GB)")
+    parser.add_argument("-o", "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the table")
+    parser.add_argument("assignments", nargs="*", metavar="section.key=value", help="for every cell")
+    args = parser.parse_intermixed_args(argv)
+    try:
+        wanted = {REFERENCE, *args.systems, *(SYSTEMS[name].trained_as for name in args.systems)}
+        systems = [name for name in SYSTEMS if name in wanted]
+        seeds = list(dict.fromkeys(args.seeds))
+        more = {**parse_assignments(args.assignments), "run.feature_cache_gb": args.cache_gb}
+        cells = {(name, seed): cell(name, seed, args.config, more) for seed in seeds for name in systems}
+        for number, ((name, seed), each) in enumerate(cells.items(), start=1):
+            print(f"[{number}/{len(cells)}] {SYSTEMS[name].title}, seed {seed}", file=sys.stderr, flush=True)
+            status = carry_out(each)
+            if status:
+                print(f"study.py: stopped at {each.folder}; the same command goes on from there", file=sys.stderr)
+                return status
+        found = compare(systems, seeds, cells)
+        args.out.mkdir(parents=True, exist_ok=True)
+        files.write_json(args.out / "study.json", found | {"config": args.config.name, "more": args.assignments})
+        files.write_text(args.out / "study.md", table(found))
+        print(table(found), end="")
+    except (InputError, OSError) as error:
+        print(f"study.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+# ---- cells
+
+
+class Cell(NamedTuple):
+    """One system with one seed."""
+
+    cfg: Config
+    folder: Path
+    words: list[str]  # arguments of main.py
+    trained: Path | None  # of a cell that only scores: the model to score with, and how
+    score: str
+
+
+def cell(name: str, seed: int, config: Path, more: Mapping[str, Any]) -> Cell:
+    """What main.py is to do for one system and seed, below the folder of runs that the config names.
+
+    Raises:
+        InputError: the config or a word is wrong.
+    """
+    system = SYSTEMS[name]
+    base = load_config(config, more)
+    study = base.run.runs / "study"
+    over: dict[str, Any] = {**more, **system.config, "seed": seed}
+    # One folder for all: cells of one seed see the same augmented waves, so most maps are computed once a seed.
+    over["run.feature_cache"] = str(base.run.feature_cache or Path("cache") / "features")
+    if system.trained_as:
+        # Inside the trained run, so that removing that run removes what was scored with it.
+        trained = study / f"{system.trained_as}_seed{seed}"
+        over |= {"train.enabled": False, "run.runs": str(trained), "name": system.score}
+        over["score.weights"] = str(trained / f"model_{system.score}.pt")
+    else:
+        trained = None
+        over |= {"run.runs": str(study), "name": f"{name}_seed{seed}"}
+    cfg = load_config(config, over)
+    words = ["--config", str(config), *(f"{key}={_as_text(value)}" for key, value in over.items())]
+    return Cell(cfg, cfg.run.runs / str(cfg.name), words, trained, system.score)
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def carry_out(each: Cell) -> int:
+    """Run a cell unless it is finished -> the exit status of main.py.
+
+    Raises:
+        InputError: its folder holds a run of another config.
+    """
+    if finished(each):
+        return 0
+    if each.trained is not None:
+        write_rescoring(each.trained / MODEL, Path(str(each.cfg.score.weights)), each.score)
+    child = subprocess.Popen([sys.executable, str(ROOT / "main.py"), *each.words], stdout=sys.stderr)
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:  # it went to the child too, which saves and ends
+            continue
+
+
+def finished(each: Cell) -> bool:
+    """Whether a cell has the results of all sets, and its scores are still there."""
+    if each.trained is None and not same_training(each.cfg, each.folder):
+        return False
+    path = each.folder / RESULTS
+    if not path.exists():
+        return False
+    rows = json.loads(path.read_text())["sets"]
+    return all("eer" in rows.get(name, {}) and Path(rows[name]["scores"]).exists() for name in each.cfg.eval.sets)
+
+
+def write_rescoring(model: Path, target: Path, score: str) -> None:
+    """The same weights, in a checkpoint whose head scores in another way."""
+    from qamo.checkpoint import read_checkpoint, write_checkpoint
+
+    content = read_checkpoint(model)
+    state, config = content.pop("model"), content.pop("model_config")
+    config = {**config, "qamo": {**config["qamo"], "score": score}}
+    del content["format"], content["convention"]
+    write_checkpoint(target, model_state=state, model_config=config, **content)
+
+
+# ---- the table
+
+
+def compare(systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
+    """EERs of all cells, and each system's difference to the reference, as plain values; EERs in per cent.
+
+    Two kinds of uncertainty are kept apart: `deviation` is that over seeds; the interval of a difference is that of the
+    mean over these very seeds when the trials are drawn again, the same draw for both systems and all seeds.
+    """
+    cfg = cells[REFERENCE, seeds[0]].cfg
+    found: dict[str, Any] = {"seeds": list(seeds), "reference": REFERENCE, "n_resamples": N_RESAMPLES, "sets": {}}
+    for set_name in cfg.eval.sets:
+        entry = cfg.eval.catalogue[set_name]
+        if entry.keys is None:
+            raise InputError(f"eval.catalogue.{set_name}.keys: expected the labels of the set, found null")
+        keys = read_keys(cfg.data.protocols_path / entry.keys, subset=entry.subset)
+        split: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+        eers: dict[tuple[str, int], float] = {}
+        resampled: dict[str, np.ndarray] = {}
+        each_alone = np.arange(len(keys))  # every trial its own group: one draw of trials for all cells
+        groups = each_alone[keys.bonafide], each_alone[~keys.bonafide]
+        for name in systems:
+            draws = []
+            for seed in seeds:
+                row = json.loads((cells[name, seed].folder / RESULTS).read_text())["sets"][set_name]
+                values = keys.align(read_scores(row["scores"]))
+                split[name, seed] = pair = values[keys.bonafide], values[~keys.bonafide]
+                eers[name, seed] = row["eer"]
+                draws.append(resampled_eers(*pair, n_resamples=N_RESAMPLES, seed=0, groups=groups))
+            resampled[name] = 100 * np.mean(draws, axis=0)
+        rows = {}
+        for name in systems:
+            of_seeds = [eers[name, seed] for seed in seeds]
+            rows[name] = {
+                "eers": of_seeds,
+                "mean": round(statistics.mean(of_seeds), 4),
+                "deviation": round(statistics.stdev(of_seeds), 4) if len(seeds) > 1 else None,
+            }
+            if name != REFERENCE:
+                rows[name]["to_reference"] = _difference(
+                    statistics.mean(of_seeds) - statistics.mean(eers[REFERENCE, seed] for seed in seeds),
+                    resampled[name] - resampled[REFERENCE],
+                )
+                rows[name]["to_reference_by_seed"] = [
+                    _by_seed(split[name, seed], split[REFERENCE, seed], seed) for seed in seeds
+                ]
+        n_bonafide = int(keys.bonafide.sum())
+        found["sets"][set_name] = {"n_bonafide": n_bonafide, "n_spoof": len(keys) - n_bonafide, "systems": rows}
+    return found
+
+
+def _difference(value: float, draws: np.ndarray) -> dict[str, float]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
+    p = min(1.0, 2 * (tail + 1) / (len(draws) + 1))
+    return {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4), "p": round(p, 4)}
+
+
+def _by_seed(
+    system: tuple[np.ndarray, np.ndarray], reference: tuple[np.ndarray, np.ndarray], seed: int
+) -> dict[str, float]:
+    found = bootstrap_difference(*system, *reference, n_resamples=N_RESAMPLES, seed=seed)
+    in_percent = {key: round(100 * value, 4) for key, value in zip(("value", "low", "high"), found)}
+    return {"seed": seed, **in_percent, "p": round(found.p, 4)}
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The figures of `compare` as Markdown."""
+    seeds = ", ".join(map(str, found["seeds"]))
+    lines = [
+        f"EER in per cent: mean and standard deviation over the seeds {seeds}. Difference: to "
+        f"{SYSTEMS[found['reference']].title}, mean over the seeds (below 0: better), with the 95 % interval and the "
+        f"two-sided p of a paired bootstrap over trials ({found['n_resamples']:,} resamples, not corrected for the "
+        "number of comparisons). The interval tells what other trials would change; the deviation, what other seeds "
+        "would.",
+    ]
+    for set_name, part in found["sets"].items():
+        lines += ["", f"**{set_name}** ({part['n_bonafide']:,} bona fide, {part['n_spoof']:,} spoof)", ""]
+        lines += ["| system | EER | deviation | difference | 95 % interval | p |"]
+        lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+        for name, row in part["systems"].items():
+            deviation = "-" if row["deviation"] is None else f"{row['deviation']:.2f}"
+            against = ["-", "-", "-"]
+            if "to_reference" in row:
+                diff = row["to_reference"]
+                against = [f"{diff['value']:+.2f}", f"{diff['low']:+.2f} to {diff['high']:+.2f}", f"{diff['p']:.3f}"]
+            columns = [SYSTEMS[name].title, f"{row['mean']:.2f}", deviation, *against]
+            lines.append(f"| {' | '.join(columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
