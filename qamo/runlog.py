@@ -35,7 +35,7 @@ def progress(
     count: Callable[[T], int] = lambda item: 1,
 ) -> Iterator[T]:
     """Pass `items` through, showing how many of `total` went by, the rate and the time that remains."""
-    if int(os.environ.get("RANK", 0)) > 0:  # one of several processes speaks for all
+    if not is_first_process():
         yield from items
         return
     if sys.stderr.isatty():
@@ -59,10 +59,15 @@ def progress(
             log.info("%s: %d of %s %ss, %.1f a second%s", label, done, total or "?", unit, rate, remaining)
 
 
+def is_first_process() -> bool:
+    """Whether this is the one of several processes that speaks for all."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
+
+
 def start_log(path: Path | None = None, *, verbose: bool = True) -> None:
     """Send log messages to standard error and, where given, to a file as well. May be called again with a file."""
     root = logging.getLogger()
-    root.setLevel(logging.INFO if verbose else logging.WARNING)
+    root.setLevel(logging.INFO if verbose and is_first_process() else logging.WARNING)
     logging.captureWarnings(True)
     for noisy in ("torch.distributed", "urllib3", "lightning_fabric", "lightning", "matplotlib", "transformers"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

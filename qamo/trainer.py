@@ -425,5 +425,5 @@ def _interleaved(fabric: Fabric, rows: Tensor, total: int) -> Tensor:
     """Rows that were dealt out to the processes one by one, back in the order in which they were dealt."""
     if fabric.world_size == 1:
         return rows
-    places = torch.cat([torch.arange(rank, total, fabric.world_size) for rank in range(fabric.world_size)])
-    return _gather_rows(fabric, rows)[places.argsort()]
+    places = [place for rank in range(fabric.world_size) for place in range(rank, total, fabric.world_size)]
+    return _gather_rows(fabric, rows)[torch.tensor(places).argsort()]

@@ -1,7 +1,7 @@
 """Kill the real command again and again, and see that the run ends byte for byte as the uninterrupted one.
 
-    python -m tests.kill --kills 24            every start is a new interpreter
-    python -m tests.kill --kills 6 --forked    starts are forks of one interpreter, which saves its imports
+    python -m tests.kill --kills 24            starts are forks of one interpreter, which saves the imports
+    python -m tests.kill --kills 24 --apart    every start is a new interpreter
 
 Each start of `python main.py ...` gets a phase and a number: it is sent SIGKILL at that many calls, of Python or C
 functions, inside the phase (a training step, the dev set, writing a file, averaging, scoring, whatever lies between),
@@ -143,12 +143,12 @@ def main_(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--forked", action="store_true")
+    parser.add_argument("--apart", action="store_true")
     parser.add_argument("assignments", nargs="*", help="passed on to main.py")
     args = parser.parse_intermixed_args(argv)
     from tests import tiny_corpus
 
-    if args.forked:
+    if not args.apart:
         import data_utils, model, scipy.signal, torch.utils.tensorboard  # noqa: E401, F401, I001
         import qamo.trainer, qamo.scoring, qamo.rawboost  # noqa: E401, F401
     with tempfile.TemporaryDirectory() as name:
@@ -158,7 +158,7 @@ def main_(argv: list[str]) -> int:
             [*command, *args.assignments],
             Path(name) / "exps" / "killed",
             kills=args.kills,
-            forked=args.forked,
+            forked=not args.apart,
             seed=args.seed,
         )
     phases = ", ".join(f"{done[phase]} in {phase}" for phase in ASKED)
