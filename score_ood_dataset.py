@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from eval_metrics import bootstrap_eer, equal_error_rate, remarks
-from qamo import InputError
-from qamo.keys import Keys, read_keys
+from qamo import InputError, tables
+from qamo.keys import Keys, read_keys, without_wav
 from qamo.scores import read_scores
+
+MOS_EDGES = (2.0, 2.5, 3.0, 3.5, 4.0)  # between the bands of --mos; the paper's threshold, 2.5, is one
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("scores", type=Path, help="score file")
     parser.add_argument("keys", type=Path, help="folder holding meta.csv, or a key file")
     parser.add_argument("--by", metavar="COLUMN", help="also print the EER for each value of a column, such as speaker")
+    parser.add_argument("--mos", type=Path, metavar="FILE", help="also print results by quality: MOS of each trial")
     parser.add_argument("--resamples", type=int, default=1000, help="of the interval; 0 leaves it out (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
     args = parser.parse_args(argv)
@@ -36,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         lines = summary(keys, scores, n_resamples=args.resamples, seed=args.seed)
         if args.by is not None:
             lines += by_column(keys, scores, args.by)
+        if args.mos is not None:
+            lines += by_quality(keys, scores, read_mos(args.mos, keys), n_resamples=args.resamples, seed=args.seed)
         notes = remarks(scores[keys.bonafide], scores[~keys.bonafide])
     except (InputError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
@@ -93,6 +98,57 @@ def by_column(keys: Keys, scores: np.ndarray, column: str) -> list[str]:
         eer = f"{100 * equal_error_rate(bonafide, spoof).eer:.2f}" if len(bonafide) and len(spoof) else "-"
         lines.append(f"{value:<{width}}  {eer:>6}  {len(bonafide):>9}  {len(spoof):>5}")
     return lines
+
+
+def by_quality(keys: Keys, scores: np.ndarray, mos: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
+    """EER by MOS band, what the score owes to MOS, and what MOS alone would reach; scores and MOS: (N,)."""
+    from qamo.breakdown import System, correlation, mos_bands, mos_results
+
+    bands = mos_bands(mos, MOS_EDGES)
+    width = max(map(len, bands.levels))
+    system = System("scores", keys.path, scores, keys.bonafide)
+    lines = ["", f"{'MOS':<{width}}     eer   95 % (by trial)  bona fide  spoof"]
+    for level, found in mos_results(system, bands, n_resamples=n_resamples, seed=seed):
+        eer = "-" if found.eer is None else f"{100 * found.eer:.2f}"
+        ends = [f"{100 * end:.2f}" for end in (found.low, found.high) if end is not None]
+        interval = " to ".join(ends) or "-"
+        lines.append(f"{level:<{width}}  {eer:>6}  {interval:>15}  {found.n_bonafide:>9}  {found.n_spoof:>5}")
+    rho = [correlation(mos[here], scores[here]).spearman for here in (keys.bonafide, ~keys.bonafide)]
+    told = ["-" if value is None else f"{value:+.3f}" for value in rho]
+    alone = equal_error_rate(mos[keys.bonafide], mos[~keys.bonafide]).eer
+    return [
+        *lines,
+        f"correlation of MOS and score (Spearman): bona fide {told[0]}, spoof {told[1]}",
+        f"eer of MOS alone as a detector: {100 * alone:.2f}",
+    ]
+
+
+def read_mos(path: Path, keys: Keys) -> np.ndarray:
+    """The MOS of each trial of the keys, from keys with a MOS column or from `NAME MOS` lines: (N,) float64.
+
+    Raises:
+        InputError: the file has no MOS, one that is no number, or none for some trials.
+    """
+    fields = tables.first_fields(path)
+    if len(fields) == 2 and "," not in "".join(fields):
+        scores = read_scores(path)
+        names, values = scores.name_bytes, scores.values
+    else:
+        rated = read_keys(path)
+        if "mos" not in rated.columns:
+            raise InputError(f"{path}: expected a MOS column, found none; add it with predict_mos.py")
+        try:
+            names, values = rated.name_bytes, np.array(rated.columns["mos"], dtype=np.float64)
+        except ValueError as error:
+            raise InputError(f"{path}: expected numbers in the MOS column: {error}") from None
+    place = tables.match(without_wav(keys.name_bytes), without_wav(names))
+    bad = np.flatnonzero((place < 0) | ~np.isfinite(values[place]))
+    if len(bad):
+        raise InputError(
+            f"{path}: no MOS for {len(bad)} of the {len(keys)} trials of {keys.path} "
+            f"({tables.some_of(keys.name_bytes[bad])}); is it of another set?"
+        )
+    return values[place]
 
 
 if __name__ == "__main__":
