@@ -11,11 +11,11 @@ import html
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -29,13 +29,20 @@ from qamo.report_tables import Column, Table
 
 MOST_LEVELS = 40  # a column with more is broken down only if asked for
 MOST_ROWS = 200  # of a table by speaker
-MOST_PAIRED = 200_000  # trials; of more, only speakers are resampled in pairs, where they are known: 10 s otherwise
 NOT_FACTORS = {"speaker", "mos", "subset"}  # they have sections of their own, or are chosen
 CROSSES = [("attack", "codec"), ("vocoder", "compr")]  # as the evaluation packages of ASVspoof 2021 have it
 CLIP_S = 6  # of a recording that the page holds
 CLIPS_BYTES = 3_000_000  # of all recordings in the page; the rest are links to files
 N_DET_POINTS = 1200  # along the false alarm axis: more than a screen has pixels
 EXTENSIONS = ["", ".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a"]
+
+
+class Pair(NamedTuple):
+    """Two systems and the difference of their EERs, by resampled trials and, where they are known, by speakers."""
+
+    a: System
+    b: System
+    differences: list[tuple[eval_metrics.Difference, str]]  # EER of a - EER of b, and what was drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +55,23 @@ class Set:
     mos: np.ndarray | None  # (N,)
     n_resamples: int
     seed: int
+    factors: dict[str, Factor] = field(default_factory=dict)  # those that were asked for
 
     @cached_property
     def speakers(self) -> np.ndarray | None:
         """The speaker of each trial as a number: (N,) int64; None where the key names fewer than two."""
         if "speaker" not in self.keys.columns:
             return None
-        distinct, codes = self.keys.columns.levels("speaker")
-        return codes if len(distinct) > 1 else None
+        speaker = self.factor("speaker")
+        return speaker.codes if len(speaker.levels) > 1 else None
+
+    @cached_property
+    def intervals(self) -> list[eval_metrics.Interval]:
+        """For each system the interval of its EER when trials are drawn."""
+        return [
+            eval_metrics.bootstrap_eer(system.bonafide, system.spoof, n_resamples=self.n_resamples, seed=self.seed)
+            for system in self.systems
+        ]
 
     @cached_property
     def speaker_intervals(self) -> list[eval_metrics.Interval | None]:
@@ -63,13 +79,27 @@ class Set:
         options = {"n_resamples": self.n_resamples, "seed": self.seed}
         return [breakdown.speaker_interval(system, self.speakers, **options) for system in self.systems]
 
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Each pair of systems, the best two first; of more than four systems, the best with each other one."""
+        ranked = self.ranked
+        n_first = len(ranked) if len(ranked) <= 4 else 1
+        return [self._pair(a, b) for i, a in enumerate(ranked[:n_first]) for b in ranked[i + 1 :]]
+
+    def _pair(self, a: System, b: System) -> Pair:
+        draws = [None] if breakdown.groups_of(a, self.speakers) is None else [None, self.speakers]
+        options = {"n_resamples": self.n_resamples, "seed": self.seed}
+        return Pair(a, b, [breakdown.compare(a, b, groups=groups, **options) for groups in draws])
+
     @property
     def ranked(self) -> list[System]:
         """The systems, lowest EER first."""
         return sorted(self.systems, key=lambda system: system.eer.eer)
 
     def factor(self, column: str) -> Factor:
-        return Factor(column, *self.keys.columns.levels(column))
+        if column not in self.factors:
+            self.factors[column] = Factor(column, *self.keys.columns.levels(column))
+        return self.factors[column]
 
 
 def title_of(found: Set) -> str:
@@ -85,7 +115,7 @@ def summarize(found: Set) -> tuple[Markup, str]:
     subtitle += f" of the subset {found.subset}" if found.subset else ""
     cards, remarks = [], []
     for k, system in enumerate(found.systems):
-        low, high = interval_of(found, system)
+        low, high = found.intervals[k]
         by_speaker = found.speaker_intervals[k]
         speaker = f"<br>{span(by_speaker)} if speakers are drawn" if by_speaker else ""
         cards.append(
@@ -103,41 +133,33 @@ def summarize(found: Set) -> tuple[Markup, str]:
 
 def verdict(found: Set) -> str:
     """A sentence on the two systems with the lowest EERs."""
-    a, b = found.ranked[:2]
-    by_drawn = comparisons(found, a, b)
-    difference, drawn = by_drawn[-1]
+    a, b, differences = found.pairs[0]
+    difference, drawn = differences[-1]
     points = f"{abs(100 * difference.value):.2f} points"
     interval = f"95 % interval {-100 * difference.high:.2f} to {-100 * difference.low:.2f}".replace("-", "−")
     said = f"({interval}, when whole {drawn} are resampled)" if drawn == "speakers" else f"({interval})"
     if difference.high < 0 or difference.low > 0:
         return f"{a.label} is ahead of {b.label} by {points} {said}."
     sentence = f"{a.label} and {b.label} differ by {points}, which chance could explain {said}"
-    trials = by_drawn[0][0]
-    if drawn == "speakers" and by_drawn[0][1] == "trials" and (trials.high < 0 or trials.low > 0):
+    trials = differences[0][0]
+    if drawn == "speakers" and (trials.high < 0 or trials.low > 0):
         sentence += "; among these very speakers the difference is clear"
     return sentence + "."
-
-
-def comparisons(found: Set, a: System, b: System) -> list[tuple[eval_metrics.Difference, str]]:
-    """EER of a minus EER of b, by resampled trials and, where they are known, by resampled speakers."""
-    speakers = found.speakers if breakdown.groups_of(a, found.speakers) is not None else None
-    choices = [None] if speakers is None else [None, speakers] if len(found.keys) <= MOST_PAIRED else [speakers]
-    return [breakdown.compare(a, b, groups=g, n_resamples=found.n_resamples, seed=found.seed) for g in choices]
 
 
 def span(interval: eval_metrics.Interval) -> str:
     return f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
 
 
-def interval_of(found: Set, system: System) -> eval_metrics.Interval:
-    """The interval of a system's EER, by resampled trials."""
-    return eval_metrics.bootstrap_eer(system.bonafide, system.spoof, n_resamples=found.n_resamples, seed=found.seed)
-
-
 def rates(found: Set) -> Section:
     """Pooled rates, DET curves, and each pair of systems."""
     section = Section("rates", "Error rates")
-    columns = [Column("system"), Column("EER % [95 %]", "interval"), Column("threshold", "number")]
+    columns = [
+        Column("system"),
+        Column("EER % [95 %]", "interval"),
+        Column("threshold", "number"),
+        Column("min DCF", "number"),
+    ]
     by_speaker = found.speaker_intervals
     tdcfs = [pooled_tdcf(found, system) for system in found.systems]
     if any(by_speaker):
@@ -148,8 +170,9 @@ def rates(found: Set) -> Section:
     if given:
         columns += [Column("given threshold", "number"), Column("FRR %", "rate"), Column("FAR %", "rate")]
     rows = []
-    for system, speaker, tdcf in zip(found.systems, by_speaker, tdcfs):
-        row: list[Any] = [system.label, (system.eer.eer, *interval_of(found, system)), system.eer.threshold]
+    for system, interval, speaker, tdcf in zip(found.systems, found.intervals, by_speaker, tdcfs):
+        row: list[Any] = [system.label, (system.eer.eer, *interval), system.eer.threshold]
+        row.append(eval_metrics.min_dcf(system.bonafide, system.spoof).eer)
         if any(by_speaker):
             row.insert(2, (system.eer.eer, *speaker) if speaker else None)
         if any(value is not None for value in tdcfs):
@@ -161,7 +184,8 @@ def rates(found: Set) -> Section:
     note = (
         f"Intervals: percentile bootstrap with {found.n_resamples:,} resamples of trials within each class"
         + ("; 'by speaker' draws whole speakers, whose trials are not independent" if any(by_speaker) else "")
-        + ". The threshold is that of the EER on this very set: for decisions, take one from other data."
+        + ". The threshold is that of the EER on this very set: for decisions, take one from other data. Min DCF: the "
+        "detection cost of ASVspoof 5, track 1, with a share of 5 % spoof and costs of 1 and 10."
     )
     section.parts = [Table("pooled", "Pooled results", columns, rows, note), det_chart(found)]
     if len(found.systems) > 1:
@@ -179,17 +203,12 @@ def pooled_tdcf(found: Set, system: System) -> float | None:
 
 
 def pairs(found: Set) -> Table:
-    """The paired bootstrap of each pair; of many systems, of each with the best."""
-    ranked = found.ranked
-    if len(ranked) <= 4:
-        chosen = [(a, b) for i, a in enumerate(ranked) for b in ranked[i + 1 :]]
-    else:
-        chosen = [(ranked[0], b) for b in ranked[1:]]
-    rows = []
-    for a, b in chosen:
-        for difference, drawn in comparisons(found, a, b):
-            values = (difference.value, difference.low, difference.high)
-            rows.append([a.label, b.label, values, difference.p, drawn])
+    """The paired bootstrap of each pair."""
+    rows = [
+        [a.label, b.label, (difference.value, difference.low, difference.high), difference.p, drawn]
+        for a, b, differences in found.pairs
+        for difference, drawn in differences
+    ]
     columns = [
         Column("a"),
         Column("b"),
@@ -334,7 +353,7 @@ def conditions(found: Set, asked: Sequence[str] | None) -> Section:
     skipped = []
     if asked is None:
         for column in there:
-            n_levels = len(found.keys.columns.levels(column)[0])
+            n_levels = len(found.factor(column).levels)
             if column in NOT_FACTORS or n_levels < 2:
                 continue
             if n_levels <= MOST_LEVELS:
@@ -475,7 +494,7 @@ def quality(found: Set, edges: Sequence[float]) -> Section:
     )
     detectors: list[list[Any]] = [
         ["MOS alone", measure_alone(found, mos)],
-        *([s.label, (s.eer.eer, *interval_of(found, s))] for s in found.systems),
+        *([s.label, (s.eer.eer, *interval)] for s, interval in zip(found.systems, found.intervals)),
     ]
     alone_table = Table(
         "mos-alone", "MOS as a detector", [Column("score"), Column("EER % [95 %]", "interval")], detectors
@@ -576,7 +595,7 @@ def mistakes(found: Set, n_worst: int, audio_folder: Path | None, beside: Path, 
     details = [
         column
         for column in found.keys.columns
-        if column not in NOT_FACTORS - {"speaker"} and len(found.keys.columns.levels(column)[0]) > 1
+        if column not in NOT_FACTORS - {"speaker"} and len(found.factor(column).levels) > 1
     ][:4]
     columns = [Column("trial"), Column("is"), Column("score", "number"), Column("beyond threshold by", "number")]
     columns += [Column(column) for column in details]

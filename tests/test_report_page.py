@@ -236,17 +236,17 @@ def contrast(tab: Any, first: str, second: str) -> float:
 
 
 def test_the_charts_follow_the_scheme_of_the_reader_and_are_light_on_paper(page):
-    def background_free_colours() -> str:
-        return page.evaluate("document.querySelector('#det canvas').toDataURL()")
-
-    light = background_free_colours()
+    drawing = "document.querySelector('#det canvas').toDataURL()"
+    light = page.evaluate(drawing)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(100)
-    dark = background_free_colours()
-    assert dark != light
+    page.wait_for_function(f"light => {drawing} !== light", arg=light)
+    dark = page.evaluate(drawing)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.evaluate(drawing) not in (light, dark)  # light, and as narrow as the paper
     assert len(page.pdf()) > 20_000
-    page.wait_for_timeout(100)
-    assert background_free_colours() == dark
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function(f"dark => {drawing} === dark", arg=dark)
 
 
 def test_tables_have_captions_and_scopes_and_ids_are_unique(page):

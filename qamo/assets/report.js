@@ -194,6 +194,16 @@
         c.stroke();
       }
     }
+    const write = (text, x, y) => { // with a rim of the ground, so that lines below do not cut it
+      c.save();
+      c.setLineDash([]);
+      c.lineWidth = 4 * dpr;
+      c.lineJoin = "round";
+      c.strokeStyle = colorOf("card");
+      c.strokeText(text, x, y);
+      c.restore();
+      c.fillText(text, x, y);
+    };
     (spec.marks || []).forEach((mark, k) => {
       const x = u.valToPos(mark.x, "x", true), color = colorOf(mark.color);
       c.fillStyle = c.strokeStyle = color;
@@ -209,7 +219,7 @@
         c.lineTo(x, box.top + box.height);
         c.stroke();
         c.setLineDash([]);
-        c.fillText(mark.label, x + shift, box.top + (14 + 16 * k) * dpr);
+        write(mark.label, x + shift, box.top + (14 + 16 * k) * dpr);
       } else {
         const y = u.valToPos(mark.y, "y", true);
         c.beginPath();
@@ -218,8 +228,8 @@
         c.lineWidth = 2 * dpr;
         c.strokeStyle = colorOf("card");
         c.stroke();
-        if (mark.below) { c.textAlign = "right"; c.fillText(mark.label, x - 8 * dpr, y + 16 * dpr); }
-        else if (mark.label) c.fillText(mark.label, x + shift, y - 8 * dpr);
+        if (mark.below) { c.textAlign = "right"; write(mark.label, x - 8 * dpr, y + 16 * dpr); }
+        else if (mark.label) write(mark.label, x + shift, y - 8 * dpr);
       }
     });
     c.restore();
