@@ -181,16 +181,34 @@ def run(cfg: Config) -> tuple[int, dict[str, Any]]:
     """Train unless it was done, score what was not scored, print the table: (exit status, results)."""
     import torch
 
-    from qamo.files import holding, remove_temporaries
-    from qamo.runlog import start_log
     from qamo.runs import run_folder
 
     if cfg.run.n_threads:
         torch.set_num_threads(cfg.run.n_threads)
     fabric = launch(cfg)
     folder = run_folder(cfg)
-    if not fabric.is_global_zero:
-        return work(cfg, folder, fabric)
+    if fabric.world_size > 1:
+        return _with_others(cfg, folder, fabric)
+    return _holding(cfg, folder, fabric)
+
+
+def _with_others(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
+    """One of several processes: the first holds the folder, and all say in a sentence that another was lost."""
+    try:
+        return _holding(cfg, folder, fabric) if fabric.is_global_zero else work(cfg, folder, fabric)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("gloo", "NCCL", "Connection closed by peer")):
+            raise
+        raise InputError(
+            "lost touch with another process of this job, whose own message says why; what was saved last is kept, "
+            f"and the same command goes on from there: {this_command()}"
+        ) from error
+
+
+def _holding(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
+    from qamo.files import holding, remove_temporaries
+    from qamo.runlog import start_log
+
     with holding(folder, doing="training or scoring"):
         for part in (folder, folder / "scores"):
             remove_temporaries(part)
