@@ -220,7 +220,15 @@ def in_subset(columns: dict[str, np.ndarray], subset: str, path: Path) -> np.nda
 
 def without_wav(names: np.ndarray) -> np.ndarray:
     """Names without a `.wav` at their end: (N,) of dtype S -> (N,) of dtype S."""
-    return np.array([name[:-4] if name.endswith(b".wav") else name for name in names.tolist()], dtype=bytes)
+    width = names.dtype.itemsize
+    shorter = names.copy()
+    for start in range(0, len(names), 1 << 16):  # some at a time: ten million names would take gigabytes at once
+        letters = shorter[start : start + (1 << 16)].view(np.uint8).reshape(-1, width)
+        length = width - (letters[:, ::-1] != 0).argmax(axis=1)
+        last = np.maximum(length[:, None] - [4, 3, 2, 1], 0)
+        hit = (np.take_along_axis(letters, last, axis=1) == list(b".wav")).all(axis=1) & (length > 4)
+        letters[np.flatnonzero(hit)[:, None], last[hit]] = 0
+    return shorter
 
 
 def _read_csv(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:

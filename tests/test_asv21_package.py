@@ -182,14 +182,14 @@ def small(tmp_path, monkeypatch):
     (cm / "trial_metadata.txt").write_text("\n".join(rows) + "\n")
     folder = Path("keys/LA/ASV/ASVTorch_Kaldi")
     folder.mkdir(parents=True)
-    key, asv_scores = [], []
+    key, asv_scores = [], []  # with many equal scores, whose order matters
     for i in range(900):
         kind = ("target", "nontarget", "spoof")[i % 3]
         attack = ATTACKS[i % 4 % 3] if kind == "spoof" else "bonafide"
         subset = "progress" if i % 10 == 9 else "eval"
         key.append(f"LA_{i % 7} LA_E_{i % 450} {CODECS[i % 5 % 3]} loc_tx {attack} {kind} notrim {subset}")
         asv_scores.append(
-            f"LA_{i % 7} LA_E_{i % 450} {rng.normal({'target': 3, 'nontarget': -3, 'spoof': 1}[kind]):.4f}"
+            f"LA_{i % 7} LA_E_{i % 450} {rng.normal({'target': 3, 'nontarget': -3, 'spoof': 1}[kind]):.0f}"
         )
     (folder.parent / "trial_metadata.txt").write_text("\n".join(key) + "\n")
     (folder / "score.txt").write_text("\n".join(asv_scores) + "\n")

@@ -156,12 +156,12 @@ def test_the_df_evaluation_set_takes_seconds_and_little_memory():
     bonafide, spoof = rng.normal(2, 1, 14_869), rng.normal(-2, 1, 519_059)
     speakers = rng.integers(0, 93, len(bonafide)), rng.integers(0, 93, len(spoof))
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock: other processes may keep this one waiting
     by_trial = bootstrap_eer(bonafide, spoof, n_resamples=1000)
     by_speaker = bootstrap_eer(bonafide, spoof, n_resamples=1000, groups=speakers)
     other = bonafide + rng.normal(0, 1, len(bonafide)), spoof + rng.normal(0, 1, len(spoof))
     difference = bootstrap_difference(bonafide, spoof, *other, n_resamples=1000)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seconds < 20

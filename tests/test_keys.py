@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qamo import InputError, tables
-from qamo.keys import read_keys
+from qamo.keys import read_keys, without_wav
 from qamo.scores import read_scores
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -174,6 +174,14 @@ def test_a_name_scored_with_and_without_wav_was_scored_twice(written):
     scores = read_scores(written("a 1\n\na.wav 2\nb.wav 3\n", "s.txt"))
     with pytest.raises(InputError, match=":3: a was scored before"):
         keys.align(scores)
+
+
+def test_only_a_wav_at_the_end_is_taken_off():
+    names = [b"a.wav", b".wav", b"wav", b"x.wav.wav", b"", b"y.wav_16k", b"quite.a.long.name.wav", b"abcd"]
+    wanted = [b"a", b".wav", b"wav", b"x.wav", b"", b"y.wav_16k", b"quite.a.long.name", b"abcd"]
+    assert without_wav(np.array(names)).tolist() == wanted
+    assert without_wav(np.array([b"a", b"b"])).tolist() == [b"a", b"b"]
+    assert without_wav(np.zeros(0, "S1")).tolist() == []
 
 
 def test_missing_and_unknown_names_are_counted_and_the_first_five_named(written):

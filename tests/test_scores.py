@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qamo import InputError
@@ -117,10 +117,10 @@ def test_two_gigabytes_that_are_no_text_are_refused_at_once(tmp_path):
     path = tmp_path / "weights.bin"
     with open(path, "wb") as file:
         file.truncate(2 << 30)  # sparse: no bytes on the disk
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock: other processes may keep this one waiting
     with pytest.raises(InputError, match="a line of more than 1048576 bytes"):
         read_scores(path)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_six_hundred_thousand_scores_take_about_a_second_at_most(tmp_path):
@@ -128,13 +128,14 @@ def test_six_hundred_thousand_scores_take_about_a_second_at_most(tmp_path):
     values = rng.normal(size=611_829).astype(np.float32)
     path = tmp_path / "df.txt"
     path.write_text("".join(f"DF_E_{2_000_000 + i} {float(v)!r}\n" for i, v in enumerate(values)))
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock: other processes may keep this one waiting
     scores = read_scores(path)
-    assert time.perf_counter() - start < 3  # 0.2 s on an idle machine
+    assert time.process_time() - start < 3  # 0.2 s on an idle machine
     assert np.array_equal(scores.values, values.astype(np.float64))
     assert scores.names[-1] == f"DF_E_{2_000_000 + 611_828}"
 
 
+@settings(deadline=None)
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
 def test_a_written_score_reads_back_to_the_same_float32(value):
     name, text = format_score("fake/x.wav", value).split()
@@ -143,6 +144,7 @@ def test_a_written_score_reads_back_to_the_same_float32(value):
     assert np.signbit(np.float32(text)) == np.signbit(np.float32(value))
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_decimal_is_read_as_python_reads_it(value):
     from qamo.tables import Table, to_float
