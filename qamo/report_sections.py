@@ -104,7 +104,7 @@ class Set:
 
 def title_of(found: Set) -> str:
     names = " and ".join(system.label for system in found.systems) if len(found.systems) < 4 else "Systems"
-    where = found.keys.path.parent.name if found.keys.path.name == "meta.csv" else found.keys.path.stem
+    where = found.keys.path.resolve().parent.name if found.keys.path.name == "meta.csv" else found.keys.path.stem
     return f"{names} on {where or found.keys.path.name}"
 
 
@@ -465,7 +465,9 @@ def quality(found: Set, edges: Sequence[float]) -> Section:
         "bona fide speech tends to have the higher MOS" if alone < 0.5 else "spoofed speech tends to have the higher"
     )
     section.lead = (
-        f"Taken as a score, the MOS alone has an EER of {100 * alone:.2f} % on this set ({better}; 50 % would be "
+        "All trials have the same MOS, so it says nothing."
+        if mos.min() == mos.max()
+        else f"Taken as a score, the MOS alone has an EER of {100 * alone:.2f} % on this set ({better}; 50 % would be "
         "chance). The nearer that is to a detector's own, the more of its success may be quality and not authenticity."
     )
     bands = breakdown.mos_bands(mos, edges)
@@ -609,7 +611,7 @@ def mistakes(found: Set, n_worst: int, audio_folder: Path | None, beside: Path, 
                 row: list[Any] = [name, kind, mistake.score, mistake.excess]
                 row += [found.keys.columns[column][mistake.place] for column in details]
                 row += [float(found.mos[mistake.place])] if found.mos is not None else []
-                row += [player(name, audio_folder, beside, clips)] if audio_folder else []
+                row += [player(name, f"trial-{mistake.place}", audio_folder, beside, clips)] if audio_folder else []
                 rows.append(row)
         suffix = f"-{k}" if len(found.systems) > 1 else ""
         section.parts.append(
@@ -624,12 +626,15 @@ def mistakes(found: Set, n_worst: int, audio_folder: Path | None, beside: Path, 
     return section
 
 
-def player(name: str, folder: Path, beside: Path, clips: dict[str, str]) -> str:
-    """An audio element for a trial: its first seconds in the page, or a link where the page is full."""
+def player(name: str, clip: str, folder: Path, beside: Path, clips: dict[str, str]) -> str:
+    """An audio element for a trial: its first seconds in the page, or a link where the page is full.
+
+    Args:
+        clip: the trial's id among the clips of the page.
+    """
     path = find_recording(folder, name)
     if path is None:
         return "no such file"
-    clip = slug(name)
     label = html.escape(f"Play {name}")
     if clip not in clips:
         if sum(map(len, clips.values())) >= CLIPS_BYTES:

@@ -102,6 +102,7 @@ def to_html(table: Table) -> str:
         for i, (value, column) in enumerate(zip(row, table.columns)):
             content = value if column.kind == "raw_html" else _cell(value, column.kind)
             if i == 0:
+                content = _BREAKS.sub(r"\1<wbr>", content)
                 made.append(f'<th scope="row">{content}</th>')
                 continue
             style = ""
@@ -117,6 +118,9 @@ def to_html(table: Table) -> str:
         f'<table id="{table.id}" class="{classes}"><caption id="{table.id}-caption">'
         f"<span>{html.escape(table.caption)}</span></caption><thead>{head}</thead><tbody>{''.join(body)}</tbody></table></div>{note}"
     )
+
+
+_BREAKS = re.compile(r"([._/])(?=\w)")  # where a long name may go on in the next line
 
 
 def _head(name: str, sortable: bool) -> str:

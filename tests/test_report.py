@@ -170,6 +170,14 @@ def test_perfect_scores_equal_scores_and_inverted_scores_make_pages_that_say_so(
         assert said in (small / "r.html").read_text()
 
 
+def test_a_mos_that_is_the_same_everywhere_says_nothing(small):
+    names = read_keys(small / "meta.csv").names
+    (small / "same.txt").write_text("".join(f"{name} 3.5\n" for name in names))
+    out = ["--mos", small / "same.txt", "-o", small / "r.html", "--resamples", 50]
+    assert run(small / "a.txt", "--keys", small, *out) == 0
+    assert "All trials have the same MOS" in (small / "r.html").read_text()
+
+
 def test_of_an_asvspoof_2021_key_the_eval_subset_is_taken_and_attacks_meet_codecs(tmp_path):
     rng = np.random.default_rng(0)
     lines, scores = [], []
@@ -259,7 +267,7 @@ def test_the_worst_errors_play_what_was_recorded_once_each(small):
     assert clips
     for clip, uri in clips.items():
         wave, rate = soundfile.read(io.BytesIO(base64.b64decode(uri.split(",")[1])))
-        original, _ = soundfile.read(small / "wavs" / f"{clip.removesuffix('-wav')}.wav")
+        original, _ = soundfile.read(small / "wavs" / f"{clip.removeprefix('trial-')}.wav")
         assert rate == 16_000
         np.testing.assert_allclose(wave, original, atol=1 / 32768)
         assert f'data-clip="{clip}"' in page

@@ -15,7 +15,8 @@
     const base = {
       stroke: colorOf("soft"), label: side.label, labelSize: 24, labelFont: "600 12px system-ui, sans-serif",
       font: "12px system-ui, sans-serif", grid: { stroke: colorOf("faint"), width: 1 },
-      ticks: { stroke: colorOf("line"), size: 4, width: 1 }, size: scale === "y" ? 58 : 42,
+      ticks: { stroke: colorOf("line"), size: 4, width: 1 }, 
+      size: scale === "x" ? 42 : (u, values) => 34 + 6.5 * Math.max(2, ...(values || []).map((v) => (v || "").length)),
     };
     if (side.scale === "probit") {
       base.splits = (u, i, low, high) => {
@@ -86,8 +87,8 @@
     const width = Math.max(240, plot.clientWidth);
     const height = spec.square ? Math.round(Math.min(width * 0.94, 620)) : width < 480 ? 290 : 340;
     const whole = {
-      x: spec.x.range || limits(spec.x.values, spec.kind === "scatter" ? 0.05 : 0),
-      y: spec.y.range || limits(spec.series.filter((s) => !s.hidden).flatMap((s) => s.values), 0.05),
+      x: spec.x.range || limits(spec.x.values, spec.kind === "scatter" ? 0.08 : 0),
+      y: spec.y.range || limits(spec.series.filter((s) => !s.hidden).flatMap((s) => s.values), spec.kind === "scatter" ? 0.12 : 0.05),
     };
     if (spec.y.min != null) whole.y[0] = spec.y.min;
     const view = { ...whole }; // the ranges on screen
