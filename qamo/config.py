@@ -10,15 +10,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from qamo import InputError
 
 Range = tuple[float, float]
-Precision = Literal["32", "bf16-mixed", "16-mixed"]
+# YAML reads 32 as a number.
+Precision = Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(lambda v: "32" if v == 32 else v)]
 
 
 class Section(BaseModel):

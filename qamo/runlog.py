@@ -105,11 +105,12 @@ def provenance(root: Path, *, device: Any = "cpu", n_processes: int = 1) -> dict
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": " ".join(sys.argv),
         "git_commit": _git(root, "rev-parse", "HEAD"),
-        "git_dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": None if changed is None else changed != "",
         "python": platform.python_version(),
         "packages": versions,
         "device": _device(device),
