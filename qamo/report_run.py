@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class RunRecord:
     qamo: tuple[int, float, float] | None  # centroids, radius of bona fide, radius of spoof; where the head is QAMO's
     window_samples: int
     dev_threshold: float | None  # where the EER of the dev scores lies
+    results: dict[str, dict[str, Any]]  # a row of results.json for each evaluation set
 
 
 def training(run: RunRecord) -> Section:
@@ -80,6 +82,8 @@ def training(run: RunRecord) -> Section:
             "marks": mark if id in ("losses", "dev-eer") else [],
         }
         section.parts.append(Chart(f"training-{id}", title, caption, f"{title} by epoch: {ends}.", spec))
+    if run.results:
+        section.parts.append(results_table(run.results))
     if run.qamo and run.qamo[0] == 2 and "centroid_cosine" in rows[-1]:
         section.parts.append(centroid_figure(float(rows[-1]["centroid_cosine"]), *run.qamo[1:]))
     return section
@@ -125,9 +129,11 @@ def read_run(folder: Path) -> RunRecord:
         InputError: no epoch has finished, or a file of the run is damaged.
     """
     epochs = read_metrics(folder / "metrics.jsonl")
+    threshold = dev_threshold(folder / "calibration.json")
+    results = read_results(folder / "results.json")
     path = folder / "config.yaml"
     if not path.is_file():
-        return RunRecord(folder, epochs, [], None, audio.WINDOW_SAMPLES, dev_threshold(folder / "calibration.json"))
+        return RunRecord(folder, epochs, [], None, audio.WINDOW_SAMPLES, threshold, results)
     from qamo.config import load_config
     from qamo.runs import flat
 
@@ -141,8 +147,35 @@ def read_run(folder: Path) -> RunRecord:
             settings.append([key, str(value)])
     head = cfg.model.qamo
     qamo = (head.n_centroids, head.radius_bonafide, head.radius_spoof) if cfg.model.head == "qamo" else None
-    threshold = dev_threshold(folder / "calibration.json")
-    return RunRecord(folder, epochs, settings, qamo, cfg.data.window_samples, threshold)
+    return RunRecord(folder, epochs, settings, qamo, cfg.data.window_samples, threshold, results)
+
+
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a run's results by evaluation set; none while the run has not been scored."""
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["sets"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: expected the results of a run, with 'sets'; score the run again") from None
+
+
+def results_table(results: dict[str, dict[str, Any]]) -> Table:
+    """What the run itself found on its evaluation sets; its file has rates in per cent."""
+    columns = [
+        Column("set"),
+        Column("bona fide", "count"),
+        Column("spoof", "count"),
+        Column("EER % [95 %]", "interval"),
+        Column("min t-DCF", "number"),
+        Column("note"),
+    ]
+    rows = []
+    for name, row in results.items():
+        eer, low, high = (None if row.get(key) is None else row[key] / 100 for key in ("eer", "eer_low", "eer_high"))
+        counts = row.get("n_bonafide"), row.get("n_spoof")
+        rows.append([name, *counts, (eer, low, high), row.get("min_tdcf"), row.get("note", "")])
+    return Table("results", "Results of the run", columns, rows)
 
 
 def dev_threshold(path: Path) -> float | None:

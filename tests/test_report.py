@@ -325,9 +325,13 @@ def test_a_run_shows_its_curves_its_centroids_and_where_its_recordings_lie(train
     cosines = table(tmp_path / "csv", "centroid-cosines")
     assert float(cosines[0]["c0"]) == pytest.approx(1, abs=1e-6)
     assert "degrees apart" in out.read_text()
+    found = json.loads((folder / "results.json").read_text())["sets"]
+    shown = table(tmp_path / "csv", "results")
+    assert [row["set"] for row in shown] == list(found)
+    assert [float(row["EER"]) for row in shown] == pytest.approx([row["eer"] / 100 for row in found.values()])
     if (folder / "calibration.json").exists():  # its dev threshold is where decisions are counted
-        found = json.loads((folder / "calibration.json").read_text())["eer_threshold"]
-        assert float(table(tmp_path / "csv", "pooled")[0]["given threshold"]) == pytest.approx(found)
+        threshold = json.loads((folder / "calibration.json").read_text())["eer_threshold"]
+        assert float(table(tmp_path / "csv", "pooled")[0]["given threshold"]) == pytest.approx(threshold)
 
 
 def test_a_run_alone_needs_no_scores(trained, tmp_path):
