@@ -189,7 +189,7 @@ def small(tmp_path, monkeypatch):
         subset = "progress" if i % 10 == 9 else "eval"
         key.append(f"LA_{i % 7} LA_E_{i % 450} {CODECS[i % 5 % 3]} loc_tx {attack} {kind} notrim {subset}")
         asv_scores.append(
-            f"LA_{i % 7} LA_E_{i % 450} {rng.normal({'target': 3, 'nontarget': -3, 'spoof': 1}[kind]):.0f}"
+            f"LA_{i % 7} LA_E_{i % 450} {rng.normal({'target': 1, 'nontarget': -1, 'spoof': 0}[kind]):.0f}"
         )
     (folder.parent / "trial_metadata.txt").write_text("\n".join(key) + "\n")
     (folder / "score.txt").write_text("\n".join(asv_scores) + "\n")
@@ -266,6 +266,21 @@ def test_asv_scores_are_joined_by_speaker_and_trial_whatever_their_order(small, 
     Path("shuffled.txt").write_text("\n".join(shuffled) + "\n")
     run(capsys, *LA_EVAL, "--recompute-c012", "--c012-path", "d.npy", "--asv-score-file", "shuffled.txt")
     assert asv.same_c012(asv.read_c012("c.npy"), asv.read_c012("d.npy"))
+
+
+def test_the_asv_threshold_is_that_of_the_official_order_of_equal_scores(tmp_path):
+    (tmp_path / "ASV" / "ASVTorch_Kaldi").mkdir(parents=True)
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        kinds = rng.permutation(["target"] * 4 + ["nontarget"] * 11 + ["spoof"] * 3)  # steps of unequal size
+        scores = rng.integers(0, 5, 18)
+        key = [f"S T{i} none - A07 {kind} notrim eval" for i, kind in enumerate(kinds)]
+        (tmp_path / "ASV" / "trial_metadata.txt").write_text("\n".join(key))
+        lines = [f"S T{i} {score}" for i, score in enumerate(scores)]
+        (tmp_path / "ASV" / "ASVTorch_Kaldi" / "score.txt").write_text("\n".join(lines))
+        trials = asv.read_asv_trials(tmp_path, "LA", "eval")
+        wanted = equal_error_rate(scores[kinds == "target"] * 1.0, scores[kinds == "nontarget"] * 1.0).threshold
+        assert trials.threshold(np.ones(18, bool)) == wanted
 
 
 def test_asv_scores_of_a_pair_that_stands_twice_may_not_be_reordered(small, capsys):
