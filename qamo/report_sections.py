@@ -492,7 +492,7 @@ def quality(found: Set, edges: Sequence[float]) -> Section:
         "Correlation of MOS with the score, within each class",
         columns,
         rows,
-        "Within a class the correlation would be zero for a detector that does not listen to quality.",
+        "A score that took no account of quality, nor of anything that goes with it, would have none.",
     )
     detectors: list[list[Any]] = [
         ["MOS alone", measure_alone(found, mos)],
