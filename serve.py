@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.parse
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -57,6 +57,7 @@ TOKEN = "X-Qamo"  # a header that no form and no foreign page can send without a
 N_WAITING = 4  # recordings being judged or waiting; more are turned away
 SOCKET_TIMEOUT_S = 30  # between two pieces of a request
 UPLOAD_TIMEOUT_S = 120  # for the whole of one
+DRAINED = 8  # times the largest upload: what is larger still is cut off without being read
 N_COLUMNS = 600  # of the waveform that the page draws
 
 
@@ -133,6 +134,9 @@ def server(studio: Studio, host: str, port: int) -> ThreadingHTTPServer:
                 self.refuse(HTTPStatus.LENGTH_REQUIRED, "the size of the recording must be said")
             elif int(length) > studio.limits.n_bytes:
                 megabytes = studio.limits.n_bytes / 1e6
+                if int(length) <= DRAINED * studio.limits.n_bytes:  # a browser reads no answer before it has sent all
+                    for _ in self.pieces(int(length)):
+                        pass
                 self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"larger than {megabytes:g} MB; cut the recording")
             elif not studio.places.acquire(blocking=False):
                 self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "busy with other recordings; try again")
@@ -143,19 +147,22 @@ def server(studio: Studio, host: str, port: int) -> ThreadingHTTPServer:
                     studio.places.release()
 
         def judge(self, n_bytes: int) -> None:
-            body, deadline = bytearray(), time.monotonic() + UPLOAD_TIMEOUT_S
-            while len(body) < n_bytes and (piece := self.rfile.read1(min(n_bytes - len(body), 1 << 16))):
-                body += piece
-                if time.monotonic() > deadline:  # a trickle must not hold a place for ever
-                    break
+            body = b"".join(self.pieces(n_bytes))
             if len(body) < n_bytes:
                 self.refuse(HTTPStatus.BAD_REQUEST, "the upload was cut off or too slow")
                 return
             name = Path(urllib.parse.unquote(self.headers.get("X-Name", ""))).name[:200] or "recording"
             try:
-                self.answer(HTTPStatus.OK, studio.judge(bytes(body), name))
+                self.answer(HTTPStatus.OK, studio.judge(body, name))
             except InputError as error:
                 self.answer(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
+
+        def pieces(self, n_bytes: int) -> Iterator[bytes]:
+            """The body, until its end, or until it has taken too long: a trickle must not hold a place for ever."""
+            deadline = time.monotonic() + UPLOAD_TIMEOUT_S
+            while n_bytes > 0 and time.monotonic() < deadline and (piece := self.rfile.read1(min(n_bytes, 1 << 16))):
+                n_bytes -= len(piece)
+                yield piece
 
         def is_addressed(self) -> bool:
             """Whether the request names this server; a foreign name that was made to point here does not."""

@@ -37,8 +37,8 @@ class Browser:
         self._in, from_browser = os.pipe()
         self._process = subprocess.Popen(
             [
-                # The protocol wants its pipes at 3 and 4. Through high numbers, so that neither overwrites the other.
-                "sh",
+                # The protocol wants its pipes at 3 and 4; bash, since dash knows no descriptors above 9.
+                "bash",
                 "-c",
                 f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}',
                 PROGRAM,

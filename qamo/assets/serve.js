@@ -274,3 +274,4 @@ $("chart").addEventListener("click", (event) => {
   $("player").currentTime = nearest(event).at;
   $("player").play();
 });
+addEventListener("resize", () => { $("tip").hidden = true; });
