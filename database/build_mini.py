@@ -138,6 +138,7 @@ def _finished(out: Path, wish: dict[str, object]) -> bool:
 
 def _claim(out: Path, identity: dict[str, object]) -> None:
     """Mark the folder with what is being built, so that two recipes never mix in it."""
+    out.mkdir(parents=True, exist_ok=True)
     marker = out / "building.json"
     if marker.exists() and json.loads(marker.read_text()) != identity:
         raise InputError(f"{out}: was begun with another recipe, other packages or libraries; remove it, then build")

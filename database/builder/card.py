@@ -76,9 +76,8 @@ def write_readme(
                 for plan in sets
             ],
         ),
-        "Nobody who speaks in `train` is heard in another set, nor anyone of `dev` or `eval_seen`; `ood` has other "
-        f"recordings of the people of `eval_unseen`, through a codec drawn for each clip. Labels of `ood`: "
-        f"`{OOD_KEYS}/meta.csv`.\n",
+        "Nobody who speaks in `train` or `dev` is heard in another set. The evaluation sets share people, never a "
+        f"recording; `ood` sends each clip through another channel. Labels of `ood`: `{OOD_KEYS}/meta.csv`.\n",
         "## Speakers (bona fide, spoof standing against them)\n",
         _table(
             ["speaker", "language", *(plan.name for plan in sets)],
@@ -102,8 +101,10 @@ def write_readme(
         _mos_table(sets, by_set, mos),
         "## How a clip is made\n",
         "Of either class alike: recordings of one voice joined until a length drawn from 3 to 6 s; DC removed; silence "
-        "at the ends and inner pauses above 0.3 s cut (38 dB below the loudest frame); the codec of the human source "
-        "(G.722, Vorbis); a level drawn from -32 to -20 dBFS; pink noise at -60 dBFS; 16 bit. A synthetic voice "
+        "at the ends and inner pauses above 0.3 s cut (38 dB below the loudest frame); a random spectral tilt; the "
+        "codec of the human source (G.722, Vorbis); a channel, the same for a bona fide clip and the spoofs beside "
+        "it (three in five clean, one 8 kHz telephone, one pink noise at 5 to 15 dB; in `ood` low-rate codecs "
+        "instead of clean); a level drawn from -32 to -20 dBFS; pink noise at -60 dBFS; 16 bit. A synthetic voice "
         "passes that codec once more, where the human one was recorded through it. Voices speak the texts of the set's "
         "own language; vocoders work on the set's own human clips. Two spoofs to one bona fide clip in every language."
         "\n",

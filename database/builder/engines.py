@@ -2,7 +2,7 @@
 
 A text engine is a function (texts, speaking, rng) -> wave of at least `speaking.n_samples`, built from as many of the
 texts as that takes. A vocoder takes a human wave. Waves are (T,) float32.
-Some engines carry state from one call to the next (espeak's flutter), so the builder runs each block of clips in a
+Some engines carry state from one call to the next (espeak-ng's flutter), so the builder runs each block of clips in a
 fresh process and in a fixed order; then neither the number of processes nor an interruption changes a byte.
 """
 
@@ -42,14 +42,14 @@ ENGINES = {
     "espeak": Engine(
         "A01", "formant synthesis", "GPL-3", ("en", "es", "fr", "it", "ru", "cs", "nl", "sv"), "PyPI espeakng-loader"
     ),
-    "griffinlim": Engine("A02", "phase reconstruction from 80 mels", "MIT", None, "this repository"),
+    "world": Engine("A02", "vocoder, pitch and envelope moved", "MIT", None, "PyPI pyworld-prebuilt"),
     "hibari": Engine("A03", "neural text-to-speech", "Apache-2.0", ("en",), "PyPI hibari-tts"),
-    "world": Engine("A11", "vocoder, pitch and envelope moved", "MIT", None, "PyPI pyworld-prebuilt"),
+    "griffinlim": Engine("A11", "phase reconstruction from 80 mels", "MIT", None, "this repository"),
     "lpc": Engine("A12", "linear prediction vocoder", "MIT", None, "this repository"),
     "flite": Engine("A13", "cluster generation (rms, awb, slt)", "BSD-like", ("en",), "Debian flite, libflite1"),
 }
-SEEN = ("espeak", "griffinlim", "hibari")
-UNSEEN = ("world", "lpc", "flite")
+SEEN = ("espeak", "world", "hibari")
+UNSEEN = ("griffinlim", "lpc", "flite")
 
 
 # ---- text to speech
@@ -87,6 +87,8 @@ def _espeak(speaking: Speaking, rng: np.random.Generator) -> Say:
     variant = rng.choice(["m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4"])
     rate, pitch, span = int(rng.integers(140, 190)), int(rng.integers(25, 75)), int(rng.integers(30, 70))
     library = _espeak_library()
+    # breathy variants draw from the C library's random numbers, which espeak-ng seeds with the time
+    library.espeak_ng_SetRandSeed(ctypes.c_long(int(rng.integers(2**31))))
     if library.espeak_SetVoiceByName(f"{speaking.language}+{variant}".encode()):
         raise InputError(f"espeak-ng has no voice {speaking.language}+{variant}; reinstall espeakng-loader")
     for parameter, value in ((1, rate), (3, pitch), (4, span)):  # espeakRATE, espeakPITCH, espeakRANGE

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+from scipy import signal
 
 from qamo import audio
 from qamo.audio import SAMPLE_RATE
@@ -24,6 +25,7 @@ PAUSE_S = 0.3  # longest pause kept inside
 JOIN_S = 0.12  # between two recordings that make one clip
 LENGTH_S = (3.0, 6.0)
 LEVEL_DB = (-32.0, -20.0)  # root mean square below full scale
+TILT = 0.6  # greatest coefficient of a first-order filter: hides the spectral balance of an engine or a microphone
 SNR_DB = (5.0, 15.0)  # of the channel `noise`, which is pink
 FLOOR_DB = -60.0  # pink noise, root mean square below full scale
 
@@ -70,8 +72,9 @@ def joined(pieces: list[np.ndarray]) -> np.ndarray:
 
 
 def finished(wave: np.ndarray, codec: str, channel: str, n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """The common end of all clips: codec, channel, level, noise floor -> (n_samples,) or shorter, int16."""
-    wave = coded(np.asarray(wave[:n_samples], dtype=np.float32), codec).astype(np.float64)
+    """The common end of all clips: tilt, codec, channel, level, noise floor -> at most (n_samples,) int16."""
+    tilted = signal.lfilter([1, -rng.uniform(-TILT, TILT)], 1, wave[:n_samples])
+    wave = coded(tilted.astype(np.float32), codec).astype(np.float64)
     if channel == "noise":
         snr_db = rng.uniform(*SNR_DB)
         wave += pink_noise(len(wave), rng) * np.sqrt(np.mean(wave**2)) * 10 ** (-snr_db / 20)

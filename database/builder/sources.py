@@ -364,7 +364,7 @@ def _prompt_texts(folder: Path) -> list[str]:
 
 
 def _pool(pools: dict[str, list[str]], name: str, lines: list[str]) -> None:
-    clean = [" ".join(line.replace("\\", " ").split()) for line in lines]
+    clean = [" ".join(line.replace('\\"', '"').replace("\\", " ").split()) for line in lines]
     # brackets are stage directions, %1 a name that the game fills in
     kept = [line for line in clean if len(line) >= MIN_TEXT and not re.search(r"[\[\]<>%_(){}]", line)]
     if kept:
