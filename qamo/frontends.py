@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qamo import InputError, legacy
+from qamo import InputError, legacy, xlsr_cpu
 from qamo.audio import SAMPLE_RATE
 from qamo.checkpoint import check_finite, load_strictly, read_torch
 
@@ -37,9 +37,13 @@ class XLSR(nn.Module):
 
     Nothing in it is random: no masking, no dropout, no layer drop, as the published configuration trains it.
 
+    On a CPU `qamo.xlsr_cpu` takes the network's steps in a faster way, equal up to rounding, in float32 twice as fast
+    on an AMD processor. With attention="eager", or `plain` set, the steps are transformers' own.
+
     Args:
         weights: a fairseq file, a transformers folder, a .safetensors file, a hub name, or None: random weights.
         freeze: train none of it.
+        attention: sdpa or eager; eager is bit for bit fairseq's, and slower.
         normalize_input: "utterance" brings each wave to mean 0 and variance 1, as in XLS-R's own pre-training.
         uninitialized: leave the weights as memory holds them; a strict load must follow.
 
@@ -73,6 +77,8 @@ class XLSR(nn.Module):
         self.dim = hidden_size
         self.frozen = freeze
         self.normalize_input = normalize_input
+        self.plain = attention == "eager"
+        self.cpu_pass = xlsr_cpu.CPUPass()
         sizes = {
             "hidden_size": hidden_size,
             "n_layers": n_layers,
@@ -122,6 +128,7 @@ class XLSR(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> XLSR:
+        self.cpu_pass.forget()
         return super().train(mode and not self.frozen)
 
     def forward(self, wave: Tensor) -> Tensor:
@@ -134,8 +141,13 @@ class XLSR(nn.Module):
             wave = F.layer_norm(wave, wave.shape[1:])
         if self.frozen:
             with torch.no_grad():
-                return self.network(wave).last_hidden_state
-        return self.network(wave).last_hidden_state
+                return self._last_hidden_state(wave)
+        return self._last_hidden_state(wave)
+
+    def _last_hidden_state(self, wave: Tensor) -> Tensor:
+        if self.plain or not xlsr_cpu.usable(self.network, wave):
+            return self.network(wave).last_hidden_state
+        return self.cpu_pass(self.network, wave)
 
 
 def read_xlsr(weights: str, sizes: Mapping[str, int] | None = None) -> dict[str, Tensor]:
