@@ -34,10 +34,18 @@ kill-test: $(STAMP)
 study: corpus
 	$(BIN)/python benchmarks/study.py $(ARGS) --config database/$(MINI).yaml
 
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench_evaluation.py
+	$(BIN)/python benchmarks/bench_rawboost.py
+
+parity: $(STAMP)
+	$(BIN)/python benchmarks/parity.py --full -o docs/parity.md
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+	$(BIN)/mypy 2021/eval-package/main.py 2021/eval-package/download.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis cache
