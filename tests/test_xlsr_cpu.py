@@ -1,4 +1,4 @@
-"""The faster way through XLS-R on a CPU against transformers' own steps: features, gradients, scores, changes of weights."""
+"""The faster way through XLS-R on a CPU against transformers' own steps: features, gradients, changes of weights."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_gradients_of_framed_products_are_those_of_the_convolution_in_double_pre
         found.backward(towards)
         expected.backward(towards.double())
         for a, b in zip(single, double):
-            torch.testing.assert_close(a.grad.double(), b.grad, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-5, check_dtype=False)
 
 
 def test_a_step_of_training_is_seen_by_the_next_evaluation():
@@ -174,7 +174,7 @@ def test_bfloat16_gradients_point_where_those_of_float32_do():
             features = frontend.train()(waves(4, 16_000)).float()
         (features * torch.linspace(-1, 2, features.shape[2])).square().mean().backward()
         found.append(torch.cat([p.grad.flatten() for p in frontend.parameters()]))
-    assert torch.cosine_similarity(*found, dim=0) > 0.999
+    assert torch.cosine_similarity(found[0], found[1], dim=0) > 0.999
 
 
 def test_long_and_short_waves_meet_both_forms_of_attention(monkeypatch):
