@@ -136,7 +136,10 @@ def score(args: argparse.Namespace) -> int:
         n_threads=args.threads,
         calibration_file=args.calibration,
     )
-    predict_mos = build_predictor("distillmos") if args.mos else None
+    try:
+        predict_mos = build_predictor("distillmos") if args.mos else None
+    except ImportError as error:
+        raise InputError(f"--mos: the quality predictor needs PyTorch ({error}); leave --mos out") from None
     as_table = not (args.json or args.csv)
     if as_table and args.output is None:
         print("\n".join(meaning(scorer, rule)), heading(), sep="\n\n")
