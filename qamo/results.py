@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval_metrics import bootstrap_eer, equal_error_rate
+from qamo.asv import pooled_min_tdcf
 from qamo.keys import read_keys
 from qamo.scores import read_scores
 
@@ -15,7 +16,7 @@ from qamo.scores import read_scores
 def evaluate(
     score_file: Path, keys_path: Path | None, subset: str | None, *, n_failed: int, n_resamples: int, seed: int
 ) -> dict[str, Any]:
-    """One row of the table: counts, EER and threshold, interval; EERs in per cent.
+    """One row of the table: counts, EER in per cent with threshold and interval, min t-DCF for ASVspoof 2021 LA and PA.
 
     Without keys, or where recordings could not be read, the row says so in place of an EER.
     """
@@ -33,6 +34,10 @@ def evaluate(
     if n_resamples:
         interval = bootstrap_eer(bonafide, spoof, n_resamples=n_resamples, seed=seed)
         row |= {"eer_low": round(100 * float(interval.low), 4), "eer_high": round(100 * float(interval.high), 4)}
+    if keys.track in ("LA", "PA"):
+        tdcf = pooled_min_tdcf(bonafide, spoof, keys_path, track=keys.track, subset=subset or "eval")
+        if tdcf is not None:  # the organisers' ASV files stand beside the keys
+            row["min_tdcf"] = round(tdcf, 6)
     return row
 
 
