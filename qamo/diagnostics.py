@@ -41,7 +41,7 @@ class Facts(NamedTuple):
 class Caution(NamedTuple):
     """One reason to trust a score less."""
 
-    code: str  # silence, short, level, bandwidth, clipping, speech, long, mos
+    code: str  # silence, short, level, bandwidth, clipping, speech, mos, mixed
     text: str  # a sentence without its full stop
 
 

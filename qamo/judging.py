@@ -17,6 +17,7 @@ from qamo import InputError, calibration, decoding, diagnostics, windows
 from qamo.audio import SAMPLE_RATE
 from qamo.scorers import Scorer
 
+MIXED_SHARE = 0.1  # of the windows; with more below the threshold, a bona fide verdict comes with a warning
 FEW = 100  # recordings of a class; with less a calibration is a rough guess
 Aggregate = Literal["mean", "min", "first"]
 AGGREGATES: dict[Aggregate, Callable[[np.ndarray], float]] = {
@@ -153,6 +154,15 @@ def judge(
     verdict = None if band is None else calibration.verdict(score, *band)
     if verdict and any(caution.code == "silence" for caution in cautions):
         verdict = calibration.UNCERTAIN
+    share_below = None if centre is None else float(np.mean(scored < centre))
+    if verdict == calibration.BONAFIDE and share_below is not None and share_below > MIXED_SHARE:
+        cautions.append(
+            diagnostics.Caution(
+                "mixed",
+                f"{100 * share_below:.0f} % of the windows score below the threshold: a part may be synthetic, "
+                "look at the score over time",
+            )
+        )
     values = iter(scored.tolist())
     return Judgement(
         path=path,
@@ -161,7 +171,7 @@ def judge(
         llr=known.llr(score) if known else None,
         probability_bonafide=known.probability(score, rule.prior) if known else None,
         score_min=float(scored.min()),
-        share_below_threshold=None if centre is None else float(np.mean(scored < centre)),
+        share_below_threshold=share_below,
         mos=mos,
         facts=facts,
         windows=[

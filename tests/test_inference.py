@@ -90,6 +90,18 @@ def test_long_recordings_are_judged_window_by_window(trained_run, long_clip, cap
     assert least["score"] == row["score_min"]
 
 
+def test_a_doubtful_part_of_a_bona_fide_recording_is_pointed_out(trained_run, long_clip, capsys):
+    _, [row], _ = judged(capsys, "--ckpt_path", trained_run, long_clip)
+    scores = sorted(window["score"] for window in row["windows"])
+    for place, expected in ((1, False), (8, True)):  # 1 and 8 of 27 windows below
+        between = (scores[place - 1] + scores[place]) / 2
+        assert between < row["score"]
+        arguments = ["--ckpt_path", trained_run, long_clip, "--threshold", between, "--confidence", "0.5"]
+        _, [found], _ = judged(capsys, *arguments)
+        assert found["verdict"] == "bona fide"
+        assert any("a part may be synthetic" in text for text in found["warnings"]) == expected
+
+
 def test_pauses_are_passed_over_when_asked(trained_run, long_clip, capsys):
     _, [row], _ = judged(capsys, "--ckpt_path", trained_run, long_clip, "--vad", "--overlap", 0)
     silent = [w["score"] is None for w in row["windows"]]
