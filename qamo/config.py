@@ -131,6 +131,7 @@ class LFCCConfig(FrontEnd):
 
 class DistillMOSConfig(FrontEnd):
     freeze: bool = True
+    n_layers: int = Field(7, ge=1, le=7)  # transformer layers of the encoder that are used
 
 
 class ConformerTCMConfig(BackEnd):
