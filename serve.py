@@ -227,7 +227,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--prior", type=float, default=calibration.PRIOR, help="share of bona fide speech to expect [%(default)s]")
     add("--confidence", type=float, default=calibration.CONFIDENCE, help="least probability of a verdict [%(default)s]")
     add("--overlap", type=float, default=0.5, help="share of a window that the next covers too [%(default)s]")
-    add("--vad", action="store_true", help="pass over windows that are mostly pauses")
+    add("--keep-pauses", action="store_true", help="judge windows too that are mostly pauses")
     add("--no-mos", action="store_true", help="do not predict the speech quality, which takes longer than the verdict")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="[%(default)s]")
     add("--threads", type=int, default=0, help="CPU threads; 0: as the library chooses")
@@ -272,7 +272,7 @@ def studio_of(args: argparse.Namespace) -> Studio:
         prior=args.prior,
         confidence=args.confidence,
         overlap=args.overlap,
-        skip_pauses=args.vad,
+        skip_pauses=not args.keep_pauses,
     )
     scorer = open_scorer(args.run, load_detector, device=args.device, n_threads=args.threads)
     predict_mos = None

@@ -140,9 +140,10 @@ def judge(
     starts = windows.window_starts(len(wave), length, rule.overlap)
     if rule.aggregate == "first":
         starts = starts[:1]
-    heard = windows.spoken(wave, starts, length) if rule.skip_pauses else np.ones(len(starts), bool)
-    if not heard.any():  # nothing but pauses: better an opinion with a warning than none
-        heard[:] = True
+    spoken = windows.spoken(wave, starts, length)
+    if not spoken.any():  # nothing but pauses: better an opinion with a warning than none
+        spoken[:] = True
+    heard = spoken if rule.skip_pauses else np.ones_like(spoken)
     scored = np.concatenate([scorer(batch) for batch in windows.batches(wave, starts[heard], length, rule.batch_size)])
     if not np.isfinite(scored).all():
         raise InputError(f"{path}: its score is not finite; the weights are damaged")
@@ -155,11 +156,12 @@ def judge(
     if verdict and any(caution.code == "silence" for caution in cautions):
         verdict = calibration.UNCERTAIN
     share_below = None if centre is None else float(np.mean(scored < centre))
-    if verdict == calibration.BONAFIDE and share_below is not None and share_below > MIXED_SHARE:
+    doubtful = 0.0 if centre is None else float(np.mean(scored[spoken[heard]] < centre))  # a pause proves nothing
+    if verdict == calibration.BONAFIDE and doubtful > MIXED_SHARE:
         cautions.append(
             diagnostics.Caution(
                 "mixed",
-                f"{100 * share_below:.0f} % of the windows score below the threshold: a part may be synthetic, "
+                f"{100 * doubtful:.0f} % of the windows score below the threshold: a part may be synthetic, "
                 "look at the score over time",
             )
         )

@@ -27,7 +27,7 @@ BROWSER = pytest.mark.skipif(chromium.PROGRAM is None, reason="no chromium here"
 
 @pytest.fixture(scope="module")
 def studio(trained_run):
-    args = serve.build_parser().parse_args([str(trained_run), "--max-mb", "1", "--max-minutes", "0.5", "--vad"])
+    args = serve.build_parser().parse_args([str(trained_run), "--max-mb", "1", "--max-minutes", "0.5"])
     return serve.studio_of(args)
 
 
@@ -196,7 +196,7 @@ def test_without_a_calibration_the_page_says_what_a_score_is(trained_run, tmp_pa
     about = bare.about()
     assert about["band"] is None
     assert "not a probability" in about["meaning"][0]
-    assert bare.rule == Rule()
+    assert bare.rule == Rule(skip_pauses=True)
 
 
 @BROWSER
