@@ -473,10 +473,18 @@ def loader(
         worker_init_fn=_quiet_worker,
         pin_memory=torch.cuda.is_available(),
     )
-    for batch in made:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    try:
+        for batch in made:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"a process that reads recordings was lost ({str(error).splitlines()[0]}), most often for want of memory; "
+            "lower data.n_workers, or enlarge /dev/shm"
+        ) from None
 
 
 class _Caught(Dataset[Any]):

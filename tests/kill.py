@@ -51,6 +51,7 @@ class Calls:
         self.at = at
         self.seen: collections.Counter[str] = collections.Counter()
         self.inside: list[str] = []
+        self.process = os.getpid()  # workers inherit the count, and must not die in its place
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
@@ -62,7 +63,7 @@ class Calls:
         if not self.inside or event not in ("call", "c_call"):
             return
         now = self.inside[-1]
-        if now == self.phase and self.seen[now] == self.at:
+        if now == self.phase and self.seen[now] == self.at and os.getpid() == self.process:
             os.kill(os.getpid(), signal.SIGKILL)
         self.seen[now] += 1
 

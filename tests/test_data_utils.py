@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import data_utils
 from data_utils import QualityRule, TrainSet, Trials, epoch_batches, quality_rule, read_protocol
@@ -212,3 +215,15 @@ def test_quality_classes_of_the_authors_protocols_equal_theirs(part):
         for quality in ("good", "bad")
     }
     assert ours == {name: counts[name] for name in ours}
+
+
+class Deadly(torch.utils.data.Dataset):
+    """Ends the process that reads from it, as a system without memory does."""
+
+    def __getitem__(self, key: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_the_system_killed_is_told_in_a_sentence():
+    with pytest.raises(InputError, match=r"a process that reads recordings was lost .*lower data.n_workers"):
+        list(data_utils.loader(Deadly(), [[0], [1]], list, n_workers=1))

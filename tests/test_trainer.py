@@ -92,24 +92,27 @@ def fit(run_dir: Path, source: Batches | None = None, **options) -> tuple[traine
     return state, detector
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 @pytest.mark.parametrize(
     "keys",
     [{"chunks": 2}, {"chunks": 3}, {"chunks": 4}, {"model.xlsr.gradient_checkpointing": True}],
     ids=["2 chunks", "3 chunks", "4 uneven chunks", "gradient checkpointing"],
 )
-def test_ways_to_save_memory_give_the_gradients_of_the_plain_run(keys):
+def test_ways_to_save_memory_give_the_gradients_of_the_plain_run(keys, dtype, tolerance):
     def step(chunks: int = 1, **more) -> Detector:
-        detector = detector_of(XLSR, **more).double().train()
+        detector = detector_of(XLSR, **more).to(dtype).train()
         detector.frontend_chunks = chunks
         batch = batch_of(np.random.default_rng(1), 6)
-        detector(batch.wave.double(), batch.bonafide, batch.quality).losses["total"].backward()
+        detector(batch.wave.to(dtype), batch.bonafide, batch.quality).losses["total"].backward()
         return detector
 
     plain, thrifty = step(), step(**keys)
     expected = {name: p.grad for name, p in plain.named_parameters()}
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, parameter in thrifty.named_parameters():
         assert parameter.grad is not None, name
-        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-9, atol=1e-12)
+        scale = max(float(expected[name].abs().max()), 1e-3 * largest)
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=0, atol=tolerance * scale)
     for (name, ours), theirs in zip(thrifty.named_buffers(), plain.buffers()):
         torch.testing.assert_close(ours, theirs, msg=name)  # batch norms saw the batch once, and as one
 
