@@ -7,6 +7,7 @@ nor on what ran before.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -470,7 +471,7 @@ def loader(
         batch_sampler=keys,
         collate_fn=_CollateCaught(collate_fn),
         num_workers=n_workers,
-        worker_init_fn=_quiet_worker,
+        worker_init_fn=functools.partial(_quiet_worker, os.getpid()),
         pin_memory=torch.cuda.is_available(),
     )
     try:
@@ -508,8 +509,13 @@ class _CollateCaught:
         return next((item for item in items if isinstance(item, InputError)), None) or self.collate_fn(items)
 
 
-def _quiet_worker(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which saves first, and die with SIGTERM as processes do."""
+def _quiet_worker(parent: int, worker: int) -> None:
+    """Leave Ctrl-C to the main process, which saves first, and die with SIGTERM as processes do.
+
+    torch's workers end with their parent, unless it is killed before they have looked who it is.
+    """
+    if os.getppid() != parent:
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -93,7 +93,10 @@ def start_apart(argv: list[str], phase: str | None, at: int, counts: Path, *, fo
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
-        os._exit(start(argv, phase, at, counts))
+        try:
+            os._exit(start(argv, phase, at, counts))
+        finally:  # an error must not go on as a second copy of the caller
+            os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
