@@ -1,6 +1,6 @@
 """Score files -> one HTML page with tables, DET curves and the worst errors; the tables also as CSV, Markdown, LaTeX.
 
-    python report.py exps/NAME/scores/ITW.txt --keys database/keys/ITW/ -o report.html
+    python report.py exps/NAME/scores/ITW.txt --keys database/ood_ds_keys/ITW/ -o report.html
     python report.py ours=a.txt theirs=b.txt --keys meta.csv --mos meta.score.txt --audio release_in_the_wild/ -o r.html
     python report.py --run exps/NAME -o run.html
 

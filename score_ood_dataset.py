@@ -1,6 +1,6 @@
 """Equal error rate of a score file on an out-of-domain set, such as In-the-Wild or FoR.
 
-    python score_ood_dataset.py scores.txt database/keys/ITW
+    python score_ood_dataset.py scores.txt database/ood_ds_keys/ITW
 
 scores.txt   one `file score` a line; a higher score means more likely bona fide
 keys         a folder with meta.csv, whose columns include file and label, or such a file itself
