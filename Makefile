@@ -35,8 +35,11 @@ study: corpus
 	$(BIN)/python benchmarks/study.py $(ARGS) --config database/$(MINI).yaml
 
 bench: $(STAMP)
+	$(BIN)/python benchmarks/speed.py $(ARGS)
+ifeq ($(ARGS),)
 	$(BIN)/python benchmarks/bench_evaluation.py
 	$(BIN)/python benchmarks/bench_rawboost.py
+endif
 
 parity: $(STAMP)
 	$(BIN)/python benchmarks/parity.py --full -o docs/parity.md

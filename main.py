@@ -224,7 +224,7 @@ def launch(cfg: Config) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    from qamo import precision
+    from qamo import memory, precision
 
     n_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
@@ -235,6 +235,8 @@ def launch(cfg: Config) -> Fabric:
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if devices == "auto":
         devices = torch.cuda.device_count() if accelerator == "cuda" else 1
+    if accelerator == "cpu":
+        memory.keep_freed()
     several = under_torchrun or n_nodes > 1 or devices != 1
     fabric = Fabric(
         accelerator=accelerator,
