@@ -150,13 +150,15 @@ def _fetched(downloads: Path, offline: bool) -> tuple[dict[str, sources.Fetched]
     got: dict[str, sources.Fetched] = {}
     missing: dict[str, str] = {}
     names = recipe.packages()
-    log.info("fetching %d packages, or finding them in %s", len(names), downloads)
+    log.info("fetching %d packages (250 MB), or finding them in %s", len(names), downloads)
+    reasons = {} if offline else sources.prefetch(names, downloads)
     for name in runlog.progress(_and_fallback(names, missing), "fetching", total=len(names), unit="package"):
         try:
-            got[name] = sources.fetch(name, downloads, offline=offline)
+            got[name] = sources.fetch(name, downloads, offline=offline or name in reasons)
         except sources.Unavailable as error:
-            missing[name] = str(error)
-            log.warning("without %s: %s", name, error)
+            missing[name] = reasons.get(name, str(error))
+    for reason in dict.fromkeys(missing.values()):
+        log.warning("without %s: %s", ", ".join(n for n in missing if missing[n] == reason), reason)
     return got, missing
 
 

@@ -6,6 +6,7 @@ fetched before is used again, so a second build works offline. Speakers and text
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,47 +156,88 @@ def _archive(package: Package, downloads: Path) -> Path | None:
     return found[0] if found else None
 
 
+def prefetch(names: list[str], downloads: Path) -> dict[str, str]:
+    """Download the Debian packages among `names` that are not there, together -> why not, for those that failed."""
+    wanted = [name for name in names if BY_NAME[name].registry == "debian"]
+    downloads.mkdir(parents=True, exist_ok=True)
+    wanted = [name for name in wanted if _archive(BY_NAME[name], downloads) is None]
+    if not wanted:
+        return {}
+    with _receiving(downloads, "debian") as folder:
+        try:
+            return _apt_download(wanted, folder, downloads / "apt")
+        except (OSError, subprocess.SubprocessError) as error:
+            return dict.fromkeys(wanted, _reason(error))
+
+
 def _download(package: Package, downloads: Path) -> Path:
-    """Have the registry's own client fetch into a folder of its own, then move the whole file in one step."""
-    folder = downloads / f".{package.name}.part"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
+    with _receiving(downloads, package.name) as folder:
         if package.registry == "debian":
-            _apt_download(package.name, folder, downloads)
+            reasons = _apt_download([package.name], folder, downloads / "apt")
+            if reasons:
+                raise FileNotFoundError(reasons[package.name])
         else:
             requirement = f"{package.name}=={package.version}"
             flags = ["--no-deps", "--no-binary", ":all:", "--disable-pip-version-check", "-q", "-d", str(folder)]
             _run([sys.executable, "-m", "pip", "download", *flags, requirement])
-        files = [path for path in folder.iterdir() if path.name.endswith((".deb", ".tar.gz"))]
-        if not files:
-            raise FileNotFoundError(f"the client of the registry left no archive of {package.name}")
-        # apt writes the epoch's colon as %3a; no package here has one
-        os.replace(files[0], downloads / files[0].name)
-        return downloads / files[0].name
+    archive = _archive(package, downloads)
+    if archive is None:
+        raise FileNotFoundError(f"the registry's client left no archive of {package.name}")
+    return archive
+
+
+@contextlib.contextmanager
+def _receiving(downloads: Path, name: str) -> Iterator[Path]:
+    """A folder to download into; what is whole in the end is moved up in one step each."""
+    folder = downloads / f".{name}.part"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
     finally:
+        for path in folder.iterdir():  # the clients keep what is not whole under other names or in other folders
+            if path.is_file() and path.name.endswith((".deb", ".tar.gz")):
+                os.replace(path, downloads / path.name)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _apt_download(name: str, folder: Path, downloads: Path) -> None:
-    """`apt-get download`; where the machine has no package lists, with lists of our own (which needs no root)."""
+def _apt_download(names: list[str], folder: Path, lists: Path) -> dict[str, str]:
+    """Download packages into `folder` -> the names that the registry does not have, and what it said.
+
+    Where the machine has no package lists, or old ones, they are fetched into `lists`, which needs no root.
+    """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise FileNotFoundError("this machine has no apt-get and dpkg-deb")
-    own_lists = downloads / "apt"
-    options = _apt_options(own_lists) if own_lists.exists() else []
-    try:
-        _run(["apt-get", *options, "download", name], cwd=folder)
-    except subprocess.CalledProcessError:
-        if own_lists.exists():
-            raise
-        for part in ("lists/partial", "cache/archives/partial"):
-            (own_lists / part).mkdir(parents=True)
+    if not lists.exists():
         try:
-            _run(["apt-get", *_apt_options(own_lists), "update"])
-            _run(["apt-get", *_apt_options(own_lists), "download", name], cwd=folder)
-        except (OSError, subprocess.SubprocessError):
-            shutil.rmtree(own_lists)
-            raise
+            _run(["apt-get", "download", *names], cwd=folder)
+            return {}
+        except subprocess.CalledProcessError:
+            _update(lists)
+    try:
+        _run(["apt-get", *_apt_options(lists), "download", *names], cwd=folder)
+        return {}
+    except subprocess.CalledProcessError as error:
+        if len(names) == 1:
+            return {names[0]: _reason(error)}
+    # one name that does not exist fails them all
+    reasons: dict[str, str] = {}
+    for name in names:
+        reasons.update(_apt_download([name], folder, lists))
+    return reasons
+
+
+def _update(lists: Path) -> None:
+    partial = lists.with_name(f".{lists.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    for part in ("lists/partial", "cache/archives/partial"):
+        (partial / part).mkdir(parents=True)
+    try:
+        # without the error mode, apt-get is content with lists that it could not fetch
+        _run(["apt-get", *_apt_options(partial), "-o", "APT::Update::Error-Mode=any", "update"])
+        os.replace(partial, lists)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _apt_options(folder: Path) -> list[str]:
