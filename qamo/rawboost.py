@@ -117,9 +117,9 @@ def colored_noise(x: np.ndarray, rng: Randomness, *, snr_db: Range, gain_db: Ran
     white = rng.standard_normal(len(x))
     noise = filter_powers(white, notch_filters(rng, [gain_db], **notches))
     amplitude_ratio = 10 ** (_uniform(rng.random(), snr_db) / 20)
-    level = np.linalg.norm(noise)
+    level = _norm(noise)
     # The published code first divides the noise by its peak, which the norms cancel.
-    return x + noise * (np.linalg.norm(x) / level / amplitude_ratio) if level > 0 else x
+    return x + noise * (_norm(x) / level / amplitude_ratio) if level > 0 else x
 
 
 def notch_filters(
@@ -210,6 +210,11 @@ def within_unit(x: np.ndarray) -> np.ndarray:
     """`x`, divided by its peak if that exceeds 1."""
     peak = np.abs(x).max()
     return x / peak if peak > 1 else x
+
+
+def _norm(x: np.ndarray) -> float:
+    # np.linalg.norm would go to BLAS, whose threads wake for this in each of the loader's processes.
+    return float(np.sqrt(np.square(x).sum()))
 
 
 def _uniform(draw: Any, limits: Range) -> Any:
