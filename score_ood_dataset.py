@@ -11,6 +11,7 @@ The first line printed is `eer: 7.46`, in percent. The interval draws whole spea
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -152,4 +153,5 @@ def read_mos(path: Path, keys: Keys) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head -1` is how scripts read the EER
     sys.exit(main())

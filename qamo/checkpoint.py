@@ -247,6 +247,8 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         )
     if isinstance(error, pickle.UnpicklingError) and head.startswith(b"PK"):
         return f"holds an object that could run code; refused ({_one_line(error)})"
+    if isinstance(error, pickle.UnpicklingError):  # torch's own text is advice on switching its safety off
+        return f"not a checkpoint that torch reads (it starts with {head[:8]!r})"
     return f"not a checkpoint that torch reads ({_one_line(error)}; it starts with {head[:8]!r})"
 
 

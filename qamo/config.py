@@ -365,7 +365,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
     try:
         return Config.model_validate(_merged(Config().model_dump(), tree))
     except ValidationError as error:
-        raise InputError(_explain(error, where)) from None
+        raise InputError(_explain(error, where, overrides or {})) from None
 
 
 def parse_assignments(words: Sequence[str]) -> dict[str, str]:
@@ -423,10 +423,12 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def _explain(error: ValidationError, where: str, overrides: Mapping[str, Any]) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"] if part not in ("int", "float", "str", "literal['auto']")]
     dotted = ".".join(path) or "config"
+    if any(key == dotted or key.startswith(f"{dotted}.") for key in overrides):
+        where = "command line"
     if first["type"] == "extra_forbidden":
         known = _known_keys()
         close = difflib.get_close_matches(dotted, known, n=1) or [
