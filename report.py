@@ -27,7 +27,7 @@ import numpy as np
 import eval_metrics
 from qamo import InputError, __version__, audio, files, tables
 from qamo.breakdown import System
-from qamo.keys import TRACKS, Keys, read_keys, without_wav
+from qamo.keys import TRACKS, as_mos, read_keys, read_mos
 from qamo.report_page import Chart, Markup, Section, page
 from qamo.report_run import RunRecord, embedding_chart, read_run, settings_table, training
 from qamo.report_sections import (
@@ -202,50 +202,6 @@ def labelled(texts: Sequence[str]) -> list[tuple[str, Path]]:
     if repeated:
         raise InputError(f"two systems are called {repeated[0]!r}: name them apart with LABEL=FILE")
     return list(zip(labels, (path for _, path in given)))
-
-
-def read_mos(path: Path, keys: Keys) -> np.ndarray:
-    """The MOS of each trial, in the order of the keys: (N,).
-
-    Raises:
-        InputError: the file has no MOS, lacks trials, or contradicts the labels of the keys.
-    """
-    first = tables.first_fields(path)
-    if len(first) == 2 and "," not in "".join(first):
-        given = read_scores(path)
-        names, values, labels = given.name_bytes, given.values, None
-    else:
-        rated = read_keys(path)
-        if "mos" not in rated.columns:
-            raise InputError(f"{path}: expected a MOS column (a sixth column, or one named mos), found none")
-        names, values, labels = rated.name_bytes, as_mos(list(rated.columns["mos"]), path), rated.bonafide
-    place = tables.match(keys.name_bytes, names)
-    if keys.wav_optional and (place < 0).any():
-        place = tables.match(without_wav(keys.name_bytes), without_wav(names))
-    missing = np.flatnonzero(place < 0)
-    if len(missing):
-        raise InputError(
-            f"{path}: no MOS for {len(missing)} of the {len(keys)} trials of {keys.path} "
-            f"({tables.some_of(keys.name_bytes[missing])}); is it of another set?"
-        )
-    contradicting = np.flatnonzero(labels[place] != keys.bonafide) if labels is not None else np.zeros(0, int)
-    if len(contradicting):
-        raise InputError(
-            f"{path}: its labels differ from those of {keys.path} for {len(contradicting)} trials "
-            f"({tables.some_of(keys.name_bytes[contradicting])}); one of the two is of another set"
-        )
-    return values[place]
-
-
-def as_mos(texts: list[str], path: Path) -> np.ndarray:
-    """MOS as numbers: N str -> (N,) float64."""
-    try:
-        values = np.array(texts, dtype=np.float64)
-    except ValueError:
-        values = np.array([np.nan])
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: expected a number in every row of its MOS column")
-    return values
 
 
 def embedding_parts(found: Set, run: RunRecord, folder: Path, n_wanted: int) -> list[Table | Chart | Markup]:

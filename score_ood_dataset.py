@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from eval_metrics import bootstrap_eer, equal_error_rate, remarks
-from qamo import InputError, tables
-from qamo.keys import Keys, read_keys, without_wav
+from qamo import InputError
+from qamo.keys import Keys, read_keys, read_mos
 from qamo.scores import read_scores
 
 MOS_EDGES = (2.0, 2.5, 3.0, 3.5, 4.0)  # between the bands of --mos; the paper's threshold, 2.5, is one
@@ -122,34 +122,6 @@ def by_quality(keys: Keys, scores: np.ndarray, mos: np.ndarray, *, n_resamples: 
         f"correlation of MOS and score (Spearman): bona fide {told[0]}, spoof {told[1]}",
         f"eer of MOS alone as a detector: {100 * alone:.2f}",
     ]
-
-
-def read_mos(path: Path, keys: Keys) -> np.ndarray:
-    """The MOS of each trial of the keys, from keys with a MOS column or from `NAME MOS` lines: (N,) float64.
-
-    Raises:
-        InputError: the file has no MOS, one that is no number, or none for some trials.
-    """
-    fields = tables.first_fields(path)
-    if len(fields) == 2 and "," not in "".join(fields):
-        scores = read_scores(path)
-        names, values = scores.name_bytes, scores.values
-    else:
-        rated = read_keys(path)
-        if "mos" not in rated.columns:
-            raise InputError(f"{path}: expected a MOS column, found none; add it with predict_mos.py")
-        try:
-            names, values = rated.name_bytes, np.array(rated.columns["mos"], dtype=np.float64)
-        except ValueError as error:
-            raise InputError(f"{path}: expected numbers in the MOS column: {error}") from None
-    place = tables.match(without_wav(keys.name_bytes), without_wav(names))
-    bad = np.flatnonzero((place < 0) | ~np.isfinite(values[place]))
-    if len(bad):
-        raise InputError(
-            f"{path}: no MOS for {len(bad)} of the {len(keys)} trials of {keys.path} "
-            f"({tables.some_of(keys.name_bytes[bad])}); is it of another set?"
-        )
-    return values[place]
 
 
 if __name__ == "__main__":

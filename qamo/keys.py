@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError, tables
-from qamo.scores import Scores
+from qamo.scores import Scores, read_scores
 
 # Columns of a blank-separated key by their number. `name` and `label` are read by everything; the rest is kept as text.
 _PROTOCOL = ["speaker", "name", "environment", "attack", "label"]
@@ -175,6 +175,50 @@ def read_keys(path: Path | str, subset: str | None = None, *, columns: Collectio
         outside, names, bonafide = names[~keep], names[keep], bonafide[keep]
         by_name = {column: texts[keep] for column, texts in by_name.items()}
     return Keys(path, names, bonafide, Columns(by_name), outside, track, wav_optional=track is None)
+
+
+def read_mos(path: Path, keys: Keys) -> np.ndarray:
+    """The MOS of each trial, in the order of the keys: (N,).
+
+    Raises:
+        InputError: the file has no MOS, lacks trials, or contradicts the labels of the keys.
+    """
+    first = tables.first_fields(path)
+    if len(first) == 2 and "," not in "".join(first):
+        given = read_scores(path)
+        names, values, labels = given.name_bytes, given.values, None
+    else:
+        rated = read_keys(path)
+        if "mos" not in rated.columns:
+            raise InputError(f"{path}: expected a MOS column, found none; add it with predict_mos.py")
+        names, values, labels = rated.name_bytes, as_mos(list(rated.columns["mos"]), path), rated.bonafide
+    place = tables.match(keys.name_bytes, names)
+    if keys.wav_optional and (place < 0).any():
+        place = tables.match(without_wav(keys.name_bytes), without_wav(names))
+    missing = np.flatnonzero(place < 0)
+    if len(missing):
+        raise InputError(
+            f"{path}: no MOS for {len(missing)} of the {len(keys)} trials of {keys.path} "
+            f"({tables.some_of(keys.name_bytes[missing])}); is it of another set?"
+        )
+    contradicting = np.flatnonzero(labels[place] != keys.bonafide) if labels is not None else np.zeros(0, int)
+    if len(contradicting):
+        raise InputError(
+            f"{path}: its labels differ from those of {keys.path} for {len(contradicting)} trials "
+            f"({tables.some_of(keys.name_bytes[contradicting])}); one of the two is of another set"
+        )
+    return values[place]
+
+
+def as_mos(texts: list[str], path: Path) -> np.ndarray:
+    """MOS as numbers: N str -> (N,) float64."""
+    try:
+        values = np.array(texts, dtype=np.float64)
+    except ValueError:
+        values = np.array([np.nan])
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: expected numbers in the MOS column, one in every row")
+    return values
 
 
 def labels_to_bool(labels: np.ndarray, lines: np.ndarray, path: Path) -> np.ndarray:
