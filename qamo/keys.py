@@ -214,10 +214,11 @@ def as_mos(texts: list[str], path: Path) -> np.ndarray:
     """MOS as numbers: N str -> (N,) float64."""
     try:
         values = np.array(texts, dtype=np.float64)
-    except ValueError:
-        values = np.array([np.nan])
-    if not np.isfinite(values).all():
-        raise InputError(f"{path}: expected numbers in the MOS column, one in every row")
+        bad = next((text for text, fits in zip(texts, np.isfinite(values)) if not fits), None)
+    except ValueError as error:
+        bad = str(error).rpartition(": ")[2].strip("'")
+    if bad is not None:
+        raise InputError(f"{path}: expected numbers in the MOS column, found {bad!r}; expected a number in every row")
     return values
 
 
