@@ -11,11 +11,12 @@ import functools
 import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,13 +28,11 @@ from qamo.config import DataConfig, EvalConfig
 from qamo.files import sha256
 from qamo.keys import Keys, read_keys
 from qamo.rawboost import rawboost
-from qamo.runlog import progress
+from qamo.recordings import Recordings, check_name, check_recordings, lines_of, read_trial_list
 from qamo.trainer import Batch
 
 log = logging.getLogger(__name__)
 
-N_SHOWN = 5  # offenders named in a message
-CHECK_CHUNK = 64  # recordings looked at in one go
 N_PROBED = 16  # utterances that a start with data.quality.augmented=predict listens to, twice each
 MOS_APART = 0.1  # mean distance of two predictions of one recording from which they come from different predictors
 MOS_RANGE = (0.0, 6.0)  # predictors leave the scale from 1 to 5 a little: SCOREQ gives 0.95 to 5.07 on ASVspoof 2019
@@ -82,7 +81,7 @@ def _mos_column(keys: Keys) -> np.ndarray:
         place = int(np.argmin(fits))
     except ValueError:
         place = next(i for i, text in enumerate(texts) if not _is_number(text))
-    number = next(n for n, line in enumerate(_lines(keys.path), 1) if keys.names[place] in line.split())
+    number = next(n for n, line in enumerate(lines_of(keys.path), 1) if keys.names[place] in line.split())
     raise InputError(f"{keys.path}:{number}: expected a MOS between 1 and 5 in the last column, found {texts[place]!r}")
 
 
@@ -92,49 +91,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def read_trial_list(path: Path) -> list[str]:
-    """Names of an evaluation list: its only column, or the second of several.
-
-    Raises:
-        InputError: naming file and line: a repeated or unsafe name, or no names at all.
-    """
-    names: list[str] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(_lines(path), start=1):
-        parts = line.split()
-        if not parts:
-            continue
-        name = parts[0] if len(parts) == 1 else parts[1]
-        if name in seen:
-            raise InputError(f"{path}:{number}: {name} stands in line {seen[name]} already; keep one of the two lines")
-        seen[name] = number
-        check_name(name, f"{path}:{number}")
-        names.append(name)
-    if not names:
-        raise InputError(f"{path}: expected a list of recordings, found no names")
-    return names
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such protocol or list; check data.protocols_path and the names below it"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected a text file, found bytes that are not UTF-8") from None
-    return text.splitlines()
-
-
-def check_name(name: str, where: object) -> None:
-    """Refuse a name that could leave the audio folder or garble a terminal."""
-    if any(ord(c) < 32 or ord(c) == 127 for c in name):
-        raise InputError(f"{where}: the name {name!r} holds a control character")
-    if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-        raise InputError(f"{where}: the name {name!r} would leave the audio folder; names are relative, without '..'")
 
 
 # ---- quality
@@ -238,95 +194,6 @@ def describe_prediction(
 # ---- recordings
 
 
-class Recordings(Sequence[Path]):
-    """The paths of named recordings, each made when it is asked for: 600,000 of them would take 200 MB."""
-
-    def __init__(self, folder: Path, names: Sequence[str], extension: str):
-        self.folder = folder
-        self.names = names
-        self.extension = extension
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, place: int) -> Path: ...
-    @overload
-    def __getitem__(self, place: slice) -> Recordings: ...
-    def __getitem__(self, place: int | slice) -> Path | Recordings:
-        if isinstance(place, slice):
-            return Recordings(self.folder, self.names[place], self.extension)
-        return self.folder / f"{self.names[place]}{self.extension}"
-
-
-def recording_paths(folder: Path, names: Sequence[str], extension: str) -> Recordings:
-    return Recordings(folder, names, extension)
-
-
-def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") -> None:
-    """See that recordings are there before hours are spent on them.
-
-    Args:
-        what: named in the message, such as "train".
-        how: exist: listed in their folders and not empty; header: opened too; full: decoded too.
-
-    Raises:
-        InputError: the count and the first few that are missing or unreadable.
-    """
-    listed: dict[str, dict[str, int]] = {}
-    bad: list[str] = []
-    for path in map(str, paths):
-        folder, _, file = path.rpartition("/")
-        sizes = listed.get(folder)
-        if sizes is None:
-            sizes = listed[folder] = _sizes(folder)
-        size = sizes.get(file)
-        if size is None:
-            bad.append(f"{path}: no such file" + ("" if sizes else ", and its folder is missing or empty"))
-        elif not size:
-            bad.append(f"{path}: 0 bytes")
-    listed.clear()
-    _refuse(bad, len(paths), what, "missing or empty")
-    if how == "exist":
-        return
-
-    def faults_of(chunk: Sequence[Path]) -> list[str]:
-        faults = []
-        for path in chunk:
-            if how == "header":
-                reason = audio.check_header(path)
-                faults += [f"{path}: {reason}"] if reason else []
-                continue
-            try:
-                audio.load(path)
-            except (InputError, OSError) as error:
-                faults.append(str(error))
-        return faults
-
-    # In chunks: a future for every file would cost more than the look at it.
-    chunks = [paths[start : start + CHECK_CHUNK] for start in range(0, len(paths), CHECK_CHUNK)]
-    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
-        looks = zip(chunks, pool.map(faults_of, chunks))
-        shown = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
-        bad = [fault for _, faults in shown for fault in faults]
-    _refuse(bad, len(paths), what, "unreadable")
-
-
-def _sizes(folder: str) -> dict[str, int]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries}
-    except OSError:
-        return {}
-
-
-def _refuse(bad: list[str], total: int, what: str, how: str) -> None:
-    if bad:
-        more = f", and {len(bad) - N_SHOWN} more" if len(bad) > N_SHOWN else ""
-        shown = "; ".join(bad[:N_SHOWN])
-        raise InputError(f"{what}: {len(bad)} of {total} recordings {how}: {shown}{more}; check data.database_path")
-
-
 class Item(NamedTuple):
     wave: np.ndarray  # (T,) float32
     bonafide: bool
@@ -357,7 +224,7 @@ class TrainSet(Dataset[Item]):
         mos_of: Callable[[np.ndarray], float] | None = None,
     ):
         self.trials = trials
-        self.paths = recording_paths(folder, trials.names, ".flac")
+        self.paths = Recordings(folder, trials.names, ".flac")
         self.window_samples = window_samples
         self.rule = rule
         self.classes = rule.classes(trials.mos)
@@ -453,10 +320,6 @@ def collate(items: Sequence[Item]) -> Batch:
     )
 
 
-def collate_waves(items: Sequence[tuple[np.ndarray, str]]) -> tuple[torch.Tensor, list[str]]:
-    return torch.from_numpy(np.stack([wave for wave, _ in items])), [fault for _, fault in items]
-
-
 def loader(
     dataset: Dataset[Any], batches: Sequence[Any] | Iterator[Any], collate_fn: Callable[..., Any], *, n_workers: int
 ) -> Iterator[Any]:
@@ -523,8 +386,30 @@ def _quiet_worker(parent: int, worker: int) -> None:
 def wave_batches(
     source: ScoreSet, places: Sequence[range], *, n_workers: int
 ) -> Iterator[tuple[torch.Tensor, list[str]]]:
-    """The waves at given places, batch by batch, with what is wrong with each."""
-    return loader(source, places, collate_waves, n_workers=n_workers)
+    """The waves at given places, batch by batch, with what is wrong with each; `n_workers` threads read ahead.
+
+    Threads, since decoding is C code outside Python's lock. A forked process would share its memory with this one,
+    which then copies every page that the network writes to: seconds of XLS-R's first batches.
+    """
+
+    def read(batch: range) -> tuple[torch.Tensor, list[str]]:
+        waves, faults = zip(*(source[i] for i in batch))
+        wave = torch.from_numpy(np.stack(waves))  # NumPy's: in a thread torch would start a team of its own
+        return wave.pin_memory() if torch.cuda.is_available() else wave, list(faults)
+
+    if not n_workers:
+        yield from map(read, places)
+        return
+    pool = ThreadPoolExecutor(n_workers, thread_name_prefix="decode")
+    try:
+        ahead = deque(pool.submit(read, batch) for batch in places[: 2 * n_workers])
+        for batch in [*places[2 * n_workers :], *[None] * len(ahead)]:
+            first = ahead.popleft().result()
+            if batch is not None:
+                ahead.append(pool.submit(read, batch))
+            yield first
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # ---- what a run reads
@@ -625,7 +510,7 @@ def _labelled(data: DataConfig, part: str, how: str = "header") -> tuple[Trials,
         raise InputError(f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol")
     trials = read_protocol(path)
     folder = data.database_path / getattr(data, f"{part}_audio")
-    check_recordings(recording_paths(folder, trials.names, ".flac"), what=part, how=how)
+    check_recordings(Recordings(folder, trials.names, ".flac"), what=part, how=how)
     if not 0 < trials.bonafide.sum() < len(trials):
         raise InputError(f"{path}: expected bona fide and spoofed utterances, found one kind only")
     return trials, folder
@@ -652,7 +537,7 @@ def dev_set(data: DataConfig) -> EvaluationSet:
     """The dev set as a set to score, with its protocol as list and keys."""
     trials, folder = _labelled(data, "dev", "exist")
     path = data.protocols_path / data.dev_protocol
-    return EvaluationSet(trials.names, recording_paths(folder, trials.names, ".flac"), path, path, None)
+    return EvaluationSet(trials.names, Recordings(folder, trials.names, ".flac"), path, path, None)
 
 
 def check_evaluation(data: DataConfig, evaluation: EvalConfig, name: str, how: str) -> str:
@@ -671,7 +556,7 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: st
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
     names = read_trial_list(listed)
-    paths = recording_paths(folder, names, entry.extension)
+    paths = Recordings(folder, names, entry.extension)
     check_recordings(paths, what=name, how=how)
     keys = data.protocols_path / entry.keys if entry.keys else None
     if keys is not None and keys.exists():

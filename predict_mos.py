@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_utils import check_name, check_recordings, read_trial_list, recording_paths
 from qamo import InputError, __version__, files, runlog
 from qamo.keys import BONAFIDE, LAYOUTS, read_keys
+from qamo.recordings import Recordings, check_name, check_recordings, read_trial_list
 from qamo.scores import read_scores
 from qamo.tables import first_fields
 
@@ -100,7 +100,7 @@ def predict(protocol: Path, folder: Path | None, out: Path, predictor: str, exte
         raise InputError(f"{protocol}: expected the folder of its recordings as second argument")
     else:
         listing = read_listing(protocol)
-    paths = recording_paths(folder, listing.names, _extension(folder, listing.names[0], extension))
+    paths = Recordings(folder, listing.names, _extension(folder, listing.names[0], extension))
     check_recordings(paths, what=str(protocol))
 
     identity = mos.build_predictor(predictor).identity

@@ -27,7 +27,7 @@ import torch  # noqa: E402
 
 import data_utils  # noqa: E402
 from eval_metrics import equal_error_rate  # noqa: E402
-from qamo import InputError, audio  # noqa: E402
+from qamo import InputError, audio, recordings  # noqa: E402
 from qamo.config import Config, load_config  # noqa: E402
 from qamo.distillmos import DistillMOS  # noqa: E402
 from qamo.frontends import LFCC  # noqa: E402
@@ -56,7 +56,7 @@ def mean_and_deviation(features: np.ndarray) -> np.ndarray:
 
 def read_split(folder: Path, names: list[str], extension: str, bonafide: np.ndarray) -> Split:
     with ThreadPoolExecutor(2) as pool:
-        waves = list(pool.map(audio.load, data_utils.recording_paths(folder, names, extension)))
+        waves = list(pool.map(audio.load, recordings.Recordings(folder, names, extension)))
     return waves, bonafide
 
 

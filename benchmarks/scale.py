@@ -66,19 +66,19 @@ def peak_of_scoring(n: int) -> tuple[float, float, int]:
 
 
 def cost_of_looks(n: int) -> None:
-    import data_utils
+    from qamo import recordings
 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         build(root, n)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.monotonic()
-        names = data_utils.read_trial_list(root / "seen.txt")
+        names = recordings.read_trial_list(root / "seen.txt")
         print(f"read and check {n:,} names: {time.monotonic() - started:.1f} s")
-        paths = data_utils.recording_paths(root / "LA" / "seen" / "flac", names, ".flac")
+        paths = recordings.Recordings(root / "LA" / "seen" / "flac", names, ".flac")
         for how in ("exist", "header"):
             started = time.monotonic()
-            data_utils.check_recordings(paths, what="seen", how=how)
+            recordings.check_recordings(paths, what="seen", how=how)
             print(f"{how}: {n:,} recordings in {time.monotonic() - started:.1f} s")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f"memory beyond the start: {(peak - before) / 1024:.0f} MB")

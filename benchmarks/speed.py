@@ -12,6 +12,8 @@ run keep their last figures.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import functools
 import gc
 import json
 import os
@@ -30,6 +32,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from qamo import memory  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 README = ROOT / "benchmarks" / "README.md"
 PLOT = ROOT / "benchmarks" / "results" / "growth.svg"
@@ -41,18 +45,46 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_turns(versions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """Median wall and CPU seconds of each version, run in turns."""
+def in_turns(
+    versions: dict[str, Callable[[], Any]], rounds: int, warm_up: Callable[[], Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Median wall and CPU seconds of each version, run in turns; of one named yardstick memory is handed out as ever.
+
+    Beside the medians stand the lowest and highest ratio to the yardstick of the same round. `warm_up` follows the
+    yardstick, untimed: memory that it gave back is then at hand again, as it is in the middle of a long run.
+    """
     wall: dict[str, list[float]] = {name: [] for name in versions}
     cpu: dict[str, list[float]] = {name: [] for name in versions}
     for _ in range(rounds):
         for name, run in versions.items():
             gc.collect()
+            hand_out_memory_as_ever() if name == "yardstick" else memory.keep_freed()
             started, started_cpu = time.perf_counter(), time.process_time()
             run()
             wall[name].append(time.perf_counter() - started)
             cpu[name].append(time.process_time() - started_cpu)
-    return {n: {"wall_s": statistics.median(wall[n]), "cpu_s": statistics.median(cpu[n])} for n in versions}
+            if name == "yardstick" and warm_up is not None:
+                memory.keep_freed()
+                warm_up()
+    found: dict[str, dict[str, Any]] = {}
+    for name in versions:
+        ratios = [plain / ours for plain, ours in zip(wall.get("yardstick", wall[name]), wall[name])]
+        found[name] = {
+            "wall_s": statistics.median(wall[name]),
+            "cpu_s": statistics.median(cpu[name]),
+            "ratios": [min(ratios), max(ratios)],
+            "rounds": rounds,
+        }
+    return found
+
+
+def hand_out_memory_as_ever() -> None:
+    """Undo `memory.keep_freed`: glibc's malloc as it is once a large block has been freed."""
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mmap_threshold = -3
+        for name, value in ((memory.M_MMAP_MAX, 65_536), (mmap_threshold, 2**25), (memory.M_TRIM_THRESHOLD, 2**26)):
+            mallopt(name, value)
 
 
 def make_clips(folder: Path, n: int, seconds: float = 4.0) -> list[Path]:
@@ -92,22 +124,6 @@ def machine() -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model_name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model_name)
-    from qamo import xlsr_cpu
-
-    peaks = {}
-    with torch.inference_mode():
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
-            products = {"MKL": lambda a=a, b=b: a @ b} if name == "fp32" else {"oneDNN": lambda a=a, b=b: a @ b}
-            if name == "fp32" and xlsr_cpu.has_onednn():
-                products["oneDNN"] = lambda a=a, b=b: xlsr_cpu._product(a, b, None)
-            for maker, product in products.items():
-                times = []
-                for _ in range(8):
-                    started = time.process_time()  # of all threads: also right where others use the machine
-                    product()
-                    times.append(time.process_time() - started)
-                peaks[f"{name} {maker}"] = 2 * 2048**3 / min(times) / 1e9
     return {
         "processor": model_name,
         "cores": N_CORES,
@@ -117,16 +133,39 @@ def machine() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "date": date.today().isoformat(),
         "load": os.getloadavg()[0],
-        "gflops_peak": peaks,
+        "gflops_peak": {name: 2 * 2048**3 / median_s(product, 30) / 1e9 for name, product in products().items()},
     }
+
+
+def products() -> dict[str, Callable[[], Any]]:
+    """Matrix products of 2048 by each library and in each format: what this machine can do at most."""
+    import torch
+
+    from qamo import xlsr_cpu
+
+    made: dict[str, Callable[[], Any]] = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+        if name == "fp32":
+            made["fp32 MKL"] = functools.partial(torch.matmul, a, b)
+        if xlsr_cpu.has_onednn():
+            made[f"{name} oneDNN"] = functools.partial(xlsr_cpu._product, a, b, None)
+    return made
+
+
+def median_s(run: Callable[[], Any], times: int) -> float:
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
 
 
 # ---- scoring
 
 
 def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, number_format: str) -> None:
-    import functools
-
     from lightning_fabric import Fabric
 
     import data_utils
@@ -166,13 +205,12 @@ def scoring(rounds: int, batch_size: int) -> dict[str, Any]:
 def _timed_scoring(rounds: int, batch_size: int) -> dict[str, Any]:
     import yardstick
 
-    from qamo import memory
     from qamo.scores import read_scores
 
     memory.keep_freed()
     detector = full_detector().eval()
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_clips(Path(folder) / "clips", max(12, 2 * batch_size))
+        paths = make_clips(Path(folder) / "clips", 4 * batch_size)
         outs = {name: Path(folder) / f"{name}.txt" for name in ("yardstick", "32", "bf16-mixed")}
         versions: dict[str, Callable[[], Any]] = {
             "yardstick": lambda: yardstick.score(
@@ -181,15 +219,20 @@ def _timed_scoring(rounds: int, batch_size: int) -> dict[str, Any]:
             "32": lambda: _score_ours(detector, paths, outs["32"], batch_size, "32"),
             "bf16-mixed": lambda: _score_ours(detector, paths, outs["bf16-mixed"], batch_size, "bf16-mixed"),
         }
-        _score_ours(detector, paths[:1], outs["32"], batch_size, "32")
-        timed = in_turns(versions, rounds)
+        # The machine's own speed drifts: its matrix products are timed in the same turns.
+        peaks = {f"peak {name}": functools.partial(median_s, run, 30) for name, run in products().items()}
+        for name in ("32", "bf16-mixed"):
+            versions[name]()
+        warm_up = functools.partial(_score_ours, detector, paths[:batch_size], outs["32"], batch_size, "32")
+        timed = in_turns(versions | peaks, rounds, warm_up)
+        gflops = {name: 30 * 2 * 2048**3 / timed.pop(name)["wall_s"] / 1e9 for name in peaks}
         scores = {name: read_scores(out) for name, out in outs.items()}
         assert all(found.names == scores["yardstick"].names for found in scores.values())
-    found: dict[str, Any] = {"n_clips": len(paths), "batch_size": batch_size, "versions": timed}
+    found: dict[str, Any] = {"n_clips": len(paths), "batch_size": batch_size, "versions": timed, "gflops_peak": gflops}
     for name in ("32", "bf16-mixed"):
         timed[name]["largest_difference"] = float(abs(scores[name].values - scores["yardstick"].values).max())
     for row in timed.values():
-        row["gflops_a_cpu_s"] = GFLOP_A_WINDOW * len(paths) / row["cpu_s"]
+        row["gflops"] = GFLOP_A_WINDOW * len(paths) / row["wall_s"]
     return found
 
 
@@ -203,8 +246,6 @@ def _available_gb() -> float:
 def peak_of_scoring(version: str, batch_size: int) -> float:
     """Peak memory of a process that scores two batches, MB."""
     import yardstick
-
-    from qamo import memory
 
     if version != "yardstick":
         memory.keep_freed()
@@ -253,7 +294,7 @@ def training(rounds: int, batch_size: int) -> dict[str, Any]:
     import torch
     import yardstick
 
-    from qamo import memory, precision
+    from qamo import precision
     from qamo.trainer import build_optimizer
 
     memory.keep_freed()
@@ -432,7 +473,7 @@ def growth(rounds: int) -> dict[str, Any]:
 def _growth_of_network(rounds: int) -> dict[str, Any]:
     import torch
 
-    from qamo import memory, precision
+    from qamo import precision
 
     memory.keep_freed()
     detector = full_detector().eval()
@@ -465,8 +506,6 @@ def _growth_of_network(rounds: int) -> dict[str, Any]:
 def peak_of_forward(n_waves: int, n_samples: int) -> float:
     """Peak memory of a process that scores one batch in float32, MB."""
     import torch
-
-    from qamo import memory
 
     memory.keep_freed()
     detector = full_detector().eval()
@@ -550,40 +589,43 @@ def tables(found: dict[str, Any]) -> str:
     peaks = about["gflops_peak"]
     lines += [
         f"{about['date']}, {about['processor']}, {about['cores']} cores, {about['threads']} threads, "
-        f"Python {about['python']}, torch {about['torch']}, transformers {about['transformers']}. "
-        "Each part below names the load average of its start; above the number of cores the machine was shared, and "
-        "only ratios carry over.",
+        f"Python {about['python']}, torch {about['torch']}, transformers {about['transformers']}. Medians of rounds in "
+        "which the versions take turns; the lowest and highest ratio of a round in brackets. Each part names the load "
+        "average at its start.",
         "",
-        "Matrix products of 2048, GFLOP a CPU second: " + ", ".join(f"{k} {v:.0f}" for k, v in peaks.items()) + ".",
+        f"Matrix products of 2048 on {about['threads']} threads, GFLOP/s: "
+        + ", ".join(f"{k} {v:.0f}" for k, v in peaks.items())
+        + ".",
         "",
     ]
 
-    lines += ["Where the load is above the number of cores, the CPU columns are the ones to read.", ""]
-
     def ratios(title: str, part: dict[str, Any], n: int, unit: str) -> None:
         base = part["versions"]["yardstick"]
-        lines.extend([f"**{title}** (load {part['load']:.1f})", ""])
+        lines.extend([f"**{title}** (load {part['load']:.1f}, {base['rounds']} rounds)", ""])
         lines.extend(
             [f"| | s a {unit} | CPU s a {unit} | ratio, wall | ratio, CPU |", "| --- | --- | --- | --- | --- |"]
         )
         for name, row in part["versions"].items():
             wall, cpu = base["wall_s"] / row["wall_s"], base["cpu_s"] / row["cpu_s"]
-            lines.append(f"| {name} | {row['wall_s'] / n:.3g} | {row['cpu_s'] / n:.3g} | {wall:.2f} | {cpu:.2f} |")
+            spread = "" if name == "yardstick" else f" ({row['ratios'][0]:.2f} - {row['ratios'][1]:.2f})"
+            lines.append(
+                f"| {name} | {row['wall_s'] / n:.3g} | {row['cpu_s'] / n:.3g} | {wall:.2f}{spread} | {cpu:.2f} |"
+            )
         lines.append("")
 
     if part := found.get("scoring"):
         ratios(
             f"Scoring, files to score file, XLS-R 300M, batches of {part['batch_size']}", part, part["n_clips"], "clip"
         )
-        best = max(v for k, v in peaks.items() if k.startswith("fp32"))
-        bf16 = next(v for k, v in peaks.items() if k.startswith("bf16"))
+        best = max(v for k, v in part["gflops_peak"].items() if k.startswith("peak fp32"))
+        bf16 = max(v for k, v in part["gflops_peak"].items() if k.startswith("peak bf16"))
         rows = part["versions"]
         lines.append(
             f"Largest score difference to the yardstick: {rows['32']['largest_difference']:.1e} (32), "
             f"{rows['bf16-mixed']['largest_difference']:.1e} (bf16-mixed; random weights). "
-            f"{rows['32']['gflops_a_cpu_s']:.0f} and {rows['bf16-mixed']['gflops_a_cpu_s']:.0f} GFLOP a CPU second end "
-            f"to end, {rows['32']['gflops_a_cpu_s'] / best:.0%} and {rows['bf16-mixed']['gflops_a_cpu_s'] / bf16:.0%} "
-            "of the peaks above. "
+            f"{rows['32']['gflops']:.0f} and {rows['bf16-mixed']['gflops']:.0f} GFLOP/s end to end: "
+            f"{rows['32']['gflops'] / best:.0%} and {rows['bf16-mixed']['gflops'] / bf16:.0%} of what matrix products "
+            f"alone reached in the same turns ({best:.0f} and {bf16:.0f}). "
             "Peak memory: " + ", ".join(f"{k} {v / 1000:.1f} GB" for k, v in part["peak_mb"].items()) + "."
         )
         lines.append("")

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-import data_utils
 import main
+from qamo import recordings
 
 
 def check(corpus, *more: str) -> int:
@@ -93,7 +93,7 @@ def test_no_name_of_a_list_leaves_its_folder_or_garbles_a_terminal(corpus, capsy
 
 
 def test_paths_are_made_when_they_are_asked_for(tmp_path):
-    paths = data_utils.recording_paths(tmp_path, ["a", "b/c", "d"], ".flac")
+    paths = recordings.Recordings(tmp_path, ["a", "b/c", "d"], ".flac")
     assert list(paths) == [tmp_path / "a.flac", tmp_path / "b" / "c.flac", tmp_path / "d.flac"]
     assert len(paths) == 3
     assert paths[-1] == tmp_path / "d.flac"

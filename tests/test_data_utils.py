@@ -11,7 +11,7 @@ import torch
 
 import data_utils
 from data_utils import QualityRule, TrainSet, Trials, epoch_batches, quality_rule, read_protocol
-from qamo import InputError, audio
+from qamo import InputError, audio, recordings
 from qamo.config import RawBoostConfig
 from qamo.rawboost import rawboost
 
@@ -151,8 +151,8 @@ def test_a_fault_in_a_worker_arrives_as_the_sentence_it_was(corpus):
 def test_trial_lists_of_one_column_and_of_several(tmp_path):
     (tmp_path / "one.txt").write_text("fake/a.wav\n\nreal/b.wav")
     (tmp_path / "more.txt").write_text("LA_0009 LA_E_1 alaw - A07 spoof\nLA_0010 LA_E_2 - - A08 spoof\n")
-    assert data_utils.read_trial_list(tmp_path / "one.txt") == ["fake/a.wav", "real/b.wav"]
-    assert data_utils.read_trial_list(tmp_path / "more.txt") == ["LA_E_1", "LA_E_2"]
+    assert recordings.read_trial_list(tmp_path / "one.txt") == ["fake/a.wav", "real/b.wav"]
+    assert recordings.read_trial_list(tmp_path / "more.txt") == ["LA_E_1", "LA_E_2"]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_trial_lists_of_one_column_and_of_several(tmp_path):
 def test_bad_trial_lists_are_refused_with_their_line(tmp_path, text, said):
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(InputError, match=said):
-        data_utils.read_trial_list(tmp_path / "list.txt")
+        recordings.read_trial_list(tmp_path / "list.txt")
 
 
 @needs_goldens
@@ -199,7 +199,7 @@ def test_items_equal_those_of_the_published_dataset(algorithm):
 def test_trial_lists_read_as_the_published_code_reads_them(tmp_path):
     golden = json.loads((GOLDENS / "metadata.json").read_text())
     (tmp_path / "list.txt").write_text(golden["eval_text"])
-    assert data_utils.read_trial_list(tmp_path / "list.txt") == golden["eval_files"]
+    assert recordings.read_trial_list(tmp_path / "list.txt") == golden["eval_files"]
 
 
 @needs_protocols

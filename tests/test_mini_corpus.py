@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_utils import read_protocol, read_trial_list
+from data_utils import read_protocol
 from qamo import InputError, audio
 from qamo.config import load_config
 from qamo.keys import read_keys
+from qamo.recordings import read_trial_list
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "database"))

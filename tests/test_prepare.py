@@ -10,9 +10,10 @@ from types import ModuleType
 import pytest
 
 import main
-from data_utils import read_protocol, read_trial_list
+from data_utils import read_protocol
 from qamo.config import DataConfig, EvalConfig, load_config
 from qamo.keys import read_keys
+from qamo.recordings import read_trial_list
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT.parent / "shared" / "reference_data"

@@ -6,6 +6,7 @@ import functools
 import importlib
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +21,12 @@ from qamo.config import ModelConfig, RawBoostConfig
 from qamo.scores import read_scores
 from qamo.scoring import score_trials
 from qamo.stopping import StopFlag
+from tests import tiny_models
 
 ROOT = Path(__file__).parents[1]
 N_SAMPLES = 9_000
 TINY = {
-    "xlsr": {
-        "weights": None,
-        "hidden_size": 48,
-        "n_layers": 2,
-        "n_heads": 4,
-        "ffn_size": 80,
-        "conv_size": 24,
-        "position_kernel": 16,
-        "position_groups": 4,
-    },
+    "xlsr": tiny_models.XLSR,
     "conformer_tcm": {"embedding_size": 16, "n_heads": 2, "kernel_size": 7, "n_blocks": 1},
 }
 
@@ -155,6 +148,28 @@ def test_augmented_windows_are_those_of_the_yardstick(yardstick, paths):
         np.testing.assert_allclose(found, yardstick.augmented(path, N_SAMPLES, seed), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_workers", [0, 1, 3, 50])
+def test_waves_to_score_come_in_order_with_their_faults_from_any_number_of_threads(paths, tmp_path, n_workers):
+    missing = tmp_path / "missing.flac"
+    source = data_utils.ScoreSet([*paths, missing, *paths], window_samples=N_SAMPLES)
+    places = [range(start, min(start + 2, len(source))) for start in range(0, len(source), 2)]
+    found = list(data_utils.wave_batches(source, places, n_workers=n_workers))
+    waves, faults = torch.cat([wave for wave, _ in found]), [fault for _, group in found for fault in group]
+    assert [bool(fault) for fault in faults] == [False] * len(paths) + [True] + [False] * len(paths)
+    assert "no such file" in faults[len(paths)]
+    expected = torch.stack([torch.from_numpy(source[i][0]) for i in range(len(source))])
+    assert torch.equal(waves, expected)
+
+
+def test_a_reader_that_stops_early_leaves_no_thread_behind(paths):
+    source = data_utils.ScoreSet(paths, window_samples=N_SAMPLES)
+    batches = data_utils.wave_batches(source, [range(1)] * 50, n_workers=2)
+    next(batches)
+    assert any(thread.name.startswith("decode") for thread in threading.enumerate())
+    batches.close()
+    assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
+
+
 @pytest.mark.parametrize("n_workers", [0, 1, 3])
 def test_batches_are_the_same_for_any_number_of_workers(paths, n_workers):
     n = len(paths)
@@ -212,13 +227,13 @@ def test_the_benchmark_measures_and_writes_its_tables(tmp_path, monkeypatch):
     assert done.stdout.split()[-1] == "300", done.stderr
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     speed = importlib.import_module("speed")
-    timed = {"wall_s": 2.0, "cpu_s": 1.0}
-    half = {"wall_s": 1.0, "cpu_s": 0.25}
+    timed = {"wall_s": 2.0, "cpu_s": 1.0, "ratios": [1.0, 1.0], "rounds": 3}
+    half = {"wall_s": 1.0, "cpu_s": 0.25, "ratios": [1.5, 2.5], "rounds": 3}
     part = {"n_clips": 2, "versions": {"yardstick": timed, "ours": half}, "load": 0.5, "largest_difference": 0.0}
     loader = {"first_batch_s": 0.1}
     about = dict.fromkeys(("date", "processor", "cores", "threads", "python", "torch", "transformers"), "x")
     text = speed.tables({"machine": {**about, "gflops_peak": {"fp32 MKL": 100.0}}, "data": {**part, "loader": loader}})
-    assert "| ours | 0.5 | 0.125 | 2.00 | 4.00 |" in text
+    assert "| ours | 0.5 | 0.125 | 2.00 (1.50 - 2.50) | 4.00 |" in text
 
 
 @pytest.mark.cuda

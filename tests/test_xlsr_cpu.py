@@ -10,22 +10,12 @@ import torch
 from qamo import xlsr_cpu
 from qamo.config import XLSRConfig
 from qamo.frontends import XLSR
-
-TINY = {
-    "weights": None,
-    "hidden_size": 48,
-    "n_layers": 2,
-    "n_heads": 4,
-    "ffn_size": 80,
-    "conv_size": 24,
-    "position_kernel": 16,
-    "position_groups": 4,
-}
+from tests import tiny_models
 
 
 def xlsr(**changes):
     torch.manual_seed(0)
-    frontend = XLSR(**XLSRConfig.model_validate(TINY | changes).model_dump())
+    frontend = XLSR(**XLSRConfig.model_validate(tiny_models.XLSR | changes).model_dump())
     for parameter in frontend.parameters():  # biases and norms too, which start as 0 and 1
         parameter.data += 0.05 * torch.randn_like(parameter)
     return frontend.eval()
@@ -140,6 +130,16 @@ def test_a_step_of_training_is_seen_by_the_next_evaluation():
     fast.load_state_dict(xlsr().state_dict())
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(fast(wave), before)
+
+
+def test_a_frozen_network_gives_the_same_with_and_without_recording():
+    """Packed weights serve only where nothing is recorded; another form of the same ones serves elsewhere."""
+    fast, plain = both()
+    fast.requires_grad_(False)
+    wave = waves(2, 6_400)
+    for context in (torch.inference_mode, torch.enable_grad, torch.no_grad, torch.enable_grad):
+        with context():
+            torch.testing.assert_close(fast(wave).clone(), plain(wave).detach(), atol=1e-5, rtol=0)
 
 
 def test_nothing_is_kept_while_training_and_copies_start_empty():
