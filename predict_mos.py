@@ -7,7 +7,7 @@
 PROTOCOL      an ASVspoof 2019, 2021 or 5 protocol, a list of names, or a meta.csv
 OUT           SPEAKER NAME - ATTACK LABEL MOS, as training reads it; `file,speaker,label,mos` for a meta.csv;
               `NAME MOS` where there are no labels. OUT.json says which predictor wrote it.
---predictor   distillmos      offline, MIT, 1 to 5, any length (the default)
+--predictor   distillmos      offline, MIT, 1 to 5, any length (the default); distillmos:bf16 is faster and coarser
               scoreq:PATH     ONNX file of SCOREQ, no-reference mode, 16 kHz
               onnx:PATH@RATE  any ONNX model from a wave (1, T) to a score, at RATE Hz
 

@@ -141,15 +141,15 @@ def products() -> dict[str, Callable[[], Any]]:
     """Matrix products of 2048 by each library and in each format: what this machine can do at most."""
     import torch
 
-    from qamo import xlsr_cpu
+    from qamo import products as parts
 
     made: dict[str, Callable[[], Any]] = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
         if name == "fp32":
             made["fp32 MKL"] = functools.partial(torch.matmul, a, b)
-        if xlsr_cpu.has_onednn():
-            made[f"{name} oneDNN"] = functools.partial(xlsr_cpu._product, a, b, None)
+        if parts.has_onednn():
+            made[f"{name} oneDNN"] = functools.partial(parts._product, a, b, None)
     return made
 
 
@@ -191,15 +191,13 @@ def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, nu
 
 
 def scoring(rounds: int, batch_size: int) -> dict[str, Any]:
-    """Files to score file, full-size network: time, then the peak memory of a process of each version."""
-    found = _timed_scoring(rounds, batch_size)
-    gc.collect()
-    found["peak_mb"] = {}
+    """Files to score file, full-size network: the peak memory of a process of each version, then time."""
+    peaks = {}
     for name in ("yardstick", "32", "bf16-mixed"):
         n = batch_size if name == "yardstick" else 10
         if name != "yardstick" or _available_gb() > 2 + 1.6 * n:  # do not take what others need
-            found["peak_mb"][f"{name} (batch {n})"] = _in_child(f"speed.peak_of_scoring({name!r}, {n})")
-    return found
+            peaks[f"{name} (batch {n})"] = _in_child(f"speed.peak_of_scoring({name!r}, {n})")
+    return {**_timed_scoring(rounds, batch_size), "peak_mb": peaks}
 
 
 def _timed_scoring(rounds: int, batch_size: int) -> dict[str, Any]:
@@ -457,6 +455,54 @@ def cache(rounds: int, n_files: int = 60) -> dict[str, Any]:
     }
 
 
+# ---- quality labels
+
+
+def mos(rounds: int, n_files: int = 400) -> dict[str, Any]:
+    """predict_mos.py on files of 4 s with a process a core, and DistillMOS's package called file by file, in turns."""
+    seconds: dict[str, list[float]] = {"package": [], "distillmos": [], "distillmos:bf16": []}
+    gaps = {}
+    with tempfile.TemporaryDirectory() as folder:
+        make_clips(Path(folder) / "clips", n_files)
+        few = make_clips(Path(folder) / "few", n_files // 8)
+        for number in range(min(rounds, 3)):
+            package = _in_child(f"speed.mos_by_package({str(few[0].parent)!r})")
+            seconds["package"].append(package["seconds"] / len(few))
+            for predictor in ("distillmos", "distillmos:bf16"):
+                out = Path(folder) / f"mos_{predictor}_{number}.txt"
+                words = [str(Path(folder) / "clips"), "-o", str(out), "--predictor", predictor]
+                subprocess.run([sys.executable, "predict_mos.py", *words], cwd=ROOT, capture_output=True, check=True)
+                seconds[predictor].append(
+                    json.loads(out.with_name(out.name + ".json").read_text())["seconds"] / n_files
+                )
+                known = {Path(name).stem: float(value) for name, value in map(str.split, out.read_text().splitlines())}
+                gaps[predictor] = max(abs(known[name] - value) for name, value in package["scores"].items())
+    found: dict[str, Any] = {"n_files": n_files, "n_by_package": len(few), "rounds": len(seconds["package"])}
+    for name, taken in seconds.items():
+        ratios = [plain / ours for plain, ours in zip(seconds["package"], taken)]
+        found[name] = {"s": statistics.median(taken), "ratios": [min(ratios), max(ratios)]}
+        if name in gaps:
+            found[name]["largest_difference"] = gaps[name]
+    return found
+
+
+def mos_by_package(folder: str) -> dict[str, Any]:
+    """Each recording by itself through the forward pass of DistillMOS's own package, without gradients."""
+    import soundfile
+    import torch
+
+    from qamo import distillmos
+
+    network: Any = distillmos.load_network()
+    scores = {}
+    started = time.perf_counter()
+    with torch.no_grad():
+        for path in sorted(Path(folder).iterdir()):
+            wave, _ = soundfile.read(path, dtype="float32")
+            scores[path.stem] = float(network(torch.from_numpy(wave)[None]))
+    return {"seconds": time.perf_counter() - started, "scores": scores}
+
+
 # ---- growth
 
 
@@ -654,6 +700,23 @@ def tables(found: dict[str, Any]) -> str:
             f"times faster; score files {'identical' if part['identical'] else 'DIFFERENT'}.",
             "",
         ]
+    if part := found.get("mos"):
+        lines += [
+            f"**MOS**, {part['n_files']} files of 4 to 4.8 s, a process a core, start included; the package is called "
+            f"file by file on {part['n_by_package']} of them (load {part['load']:.1f}, {part['rounds']} rounds)",
+            "",
+            "| | s a file | ratio | largest difference | 10,000 files |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for name in ("package", "distillmos", "distillmos:bf16"):
+            row = part[name]
+            spread = f" ({row['ratios'][0]:.2f} - {row['ratios'][1]:.2f})" if name != "package" else ""
+            gap = f"{row['largest_difference']:.1e}" if name != "package" else ""
+            lines.append(
+                f"| {name} | {row['s']:.3f} | {part['package']['s'] / row['s']:.2f}{spread} | {gap} "
+                f"| {10_000 * row['s'] / 60:.0f} min |"
+            )
+        lines.append("")
     if part := found.get("growth"):
         lines += [f"**Growth** (load {part['load']:.1f})", "", "![growth](results/growth.svg)", ""]
         first, last = part["trials"][0], part["trials"][-1]
@@ -667,12 +730,13 @@ def tables(found: dict[str, Any]) -> str:
         lines += ["**Start**, seconds until `--help` is printed: "]
         lines += [", ".join(f"{k} {v:.2f}" for k, v in part.items() if k != "load") + f" (load {part['load']:.1f})."]
         lines.append("")
-    if part := found.get("scoring"):
-        lines += [projection(part), ""]
+    if (part := found.get("scoring")) and (data := found.get("data")):
+        decode_s = data["versions"]["ours, decode and window only"]["cpu_s"] / data["n_clips"]
+        lines += [projection(part, decode_s), ""]
     return "\n".join(lines)
 
 
-def projection(part: dict[str, Any]) -> str:
+def projection(part: dict[str, Any], decode_s: float) -> str:
     """What a full run would cost, from the seconds a clip that were measured."""
     total = sum(TRIALS.values())
     costs = {name: row["cpu_s"] / part["n_clips"] for name, row in part["versions"].items()}
@@ -683,7 +747,7 @@ def projection(part: dict[str, Any]) -> str:
         f"in float32 and {days['bf16-mixed']:.1f} in bf16; divide by the cores. No GPU was at hand: at a quarter of an "
         f"H100's nominal 990 bf16 TFLOP/s, {total * GFLOP_A_WINDOW / 250_000 / 60:.0f} minutes on one and "
         f"{total * GFLOP_A_WINDOW / 250_000 / 60 / 8:.0f} on eight, if the data keep up: "
-        f"{250_000 / GFLOP_A_WINDOW:.0f} clips a second take two cores to decode."
+        f"{250_000 / GFLOP_A_WINDOW:.0f} clips a second take {250_000 / GFLOP_A_WINDOW * decode_s:.1f} cores to decode."
     )
 
 
@@ -694,6 +758,7 @@ def main(argv: list[str] | None = None) -> int:
         "data": lambda: _in_child(f"speed.data({args.rounds})", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
         "startup": lambda: dict(startup(args.rounds)),
         "cache": lambda: cache(args.rounds),
+        "mos": lambda: mos(args.rounds),
         "scoring": lambda: scoring(args.rounds, args.batch_size),
         "training": lambda: training(args.rounds, args.train_batch_size),
         "growth": lambda: growth(args.rounds),

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qamo.products import Linear
+
 N_POSITIONS = 10_000  # rows of the fixed position table, 200 s of frames; longer inputs compute theirs
 
 
@@ -27,7 +29,7 @@ class ConformerTCM(nn.Module):
     def __init__(self, input_dim: int, *, embedding_size: int, n_heads: int, kernel_size: int, n_blocks: int):
         super().__init__()
         self.dim = embedding_size
-        self.project = nn.Linear(input_dim, embedding_size)
+        self.project = Linear(input_dim, embedding_size)
         self.norm = nn.BatchNorm2d(1)  # one channel: a single mean and variance over the whole (F, E) plane
         self.class_token = nn.Parameter(torch.rand(1, embedding_size))
         self.blocks = nn.ModuleList(_Block(embedding_size, n_heads, kernel_size) for _ in range(n_blocks))
@@ -81,8 +83,8 @@ class _FeedForward(nn.Module):
     def __init__(self, size: int):
         super().__init__()
         self.norm = nn.LayerNorm(size)
-        self.expand = nn.Linear(size, 4 * size)
-        self.contract = nn.Linear(4 * size, size)
+        self.expand = Linear(size, 4 * size)
+        self.contract = Linear(4 * size, size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.contract(F.silu(self.expand(self.norm(x))))
@@ -122,11 +124,11 @@ class HeadTokenAttention(nn.Module):
         self.n_heads = n_heads
         head_size = size // n_heads
         self.norm = nn.LayerNorm(size)
-        self.summary = nn.Linear(head_size, size)
+        self.summary = Linear(head_size, size)
         self.summary_norm = nn.LayerNorm(head_size)
         self.head_position = nn.Parameter(torch.zeros(1, n_heads, size))
-        self.qkv = nn.Linear(size, 3 * size, bias=False)
-        self.output = nn.Linear(size, size)
+        self.qkv = Linear(size, 3 * size, bias=False)
+        self.output = Linear(size, size)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)

@@ -4,6 +4,7 @@ A predictor is a callable: waves at 16 kHz, [(T,), ...] -> (n,) float64, about 1
 `name`, and an `identity` that changes whenever its scores might (version, hash of the weights). Specs name them:
 
     distillmos          PyPI distillmos, MIT, weights inside the wheel; works offline (the default)
+    distillmos:bf16     the same in 16 bits, about twice as fast on a CPU that has them; scores move by some 0.02
     scoreq:PATH         an ONNX export of SCOREQ (no-reference mode, natural or synthetic domain), taken at 16 kHz
     onnx:PATH@RATE      any ONNX model with one wave input (B, T) and one score output, at a sampling rate in Hz
 """
@@ -21,7 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
-from qamo import InputError, audio, files
+from qamo import InputError, audio, files, memory
 from qamo.audio import SAMPLE_RATE
 from qamo.runlog import progress
 
@@ -44,8 +45,8 @@ def build_predictor(spec: str) -> Predictor:
         InputError: an unknown spec, a missing model file, or a package that is not installed.
     """
     kind, _, place = spec.partition(":")
-    if kind == "distillmos" and not place:
-        return DistillMOSPredictor()
+    if kind == "distillmos" and place in ("", "bf16"):
+        return DistillMOSPredictor(bf16=bool(place))
     if kind == "scoreq" and place:
         return ONNXPredictor(Path(place), SAMPLE_RATE, name="scoreq")
     if kind == "onnx" and place:
@@ -53,7 +54,9 @@ def build_predictor(spec: str) -> Predictor:
         if not path or not rate.isdigit() or int(rate) < 1:
             raise InputError(f"{spec!r}: expected onnx:PATH@RATE, for example onnx:model.onnx@16000")
         return ONNXPredictor(Path(path), int(rate), name="onnx")
-    raise InputError(f"{spec!r}: no such MOS predictor; expected distillmos, scoreq:PATH or onnx:PATH@RATE")
+    raise InputError(
+        f"{spec!r}: no such MOS predictor; expected distillmos, distillmos:bf16, scoreq:PATH or onnx:PATH@RATE"
+    )
 
 
 class DistillMOSPredictor:
@@ -61,19 +64,24 @@ class DistillMOSPredictor:
 
     name = "distillmos"
 
-    def __init__(self) -> None:
+    def __init__(self, *, bf16: bool = False) -> None:
         import torch
 
         from qamo import distillmos
 
+        self._bf16 = bf16
         self._network = distillmos.load_network().to("cuda" if torch.cuda.is_available() else "cpu")
         digest = files.sha256(Path(distillmos.weights_path()))
-        self.identity = f"distillmos {metadata.version('distillmos')} weights {digest[:16]}"
+        self.identity = f"distillmos {metadata.version('distillmos')} weights {digest[:16]}{' bf16' * bf16}"
 
     def __call__(self, waves: Sequence[np.ndarray]) -> np.ndarray:
+        import torch
+
         from qamo import distillmos
 
-        return distillmos.predict(self._network, waves)
+        device = next(self._network.parameters()).device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self._bf16):
+            return distillmos.predict(self._network, waves)
 
 
 class ONNXPredictor:
@@ -182,6 +190,7 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+    memory.keep_freed()
 
 
 @functools.lru_cache(1)

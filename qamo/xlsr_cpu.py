@@ -1,7 +1,6 @@
 """The forward pass of XLS-R on a CPU in fewer and faster steps, equal to transformers' own up to rounding.
 
-    matrix products   oneDNN's in float32 too (PyTorch hands those to MKL, which on AMD processors leaves half of the
-                      machine unused)
+    matrix products   oneDNN's in float32 too, by `qamo.products`
     convolution stem  as matrix products over overlapping frames, channels last, some frames at a time, so that what
                       passes between layers stays in the cache; its largest activation would be 27 MB an utterance
     position          the grouped convolution over 128 frames by FFT, a 25th of the multiplications; its weight norm
@@ -19,7 +18,6 @@ Shapes: B utterances, T samples, F frames, D features, R rows of a matrix.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -27,13 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from qamo.products import framed_linear, has_onednn, linear, pack
+
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # of the stem's convolutions
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
 FRAME_SAMPLES = 320  # from one of the stem's last frames to the next
 KERNEL_SAMPLES = 400  # what one of them sees
 FRAMES_AT_ONCE = 64  # of the stem: 4,111 rows of 512 after its first layer, 8 MB in float32
-ROWS_FORESEEN = 1024  # of a product, for packing; others are right too
-MATERIAL_FRAMES = 512  # up to here attention in bfloat16 is faster with its matrix written out, 0.5 MB a head
+QUERIES_AT_ONCE = 512  # of attention in bfloat16, which is faster with its matrix written out
 
 
 def usable(network: nn.Module, wave: Tensor) -> bool:
@@ -194,107 +193,10 @@ def _sum(x: Tensor, y: Tensor) -> Tensor:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention over heads of (B, H, F, D / H)."""
-    if q.dtype == torch.bfloat16 and q.shape[2] <= MATERIAL_FRAMES and not torch.is_grad_enabled():
-        return torch.softmax(q * q.shape[3] ** -0.5 @ k.mT, dim=-1) @ v
+    if q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        pieces = (q * q.shape[3] ** -0.5).split(QUERIES_AT_ONCE, dim=2)
+        return torch.cat([torch.softmax(piece @ k.mT, dim=-1) @ v for piece in pieces], dim=2)
     return F.scaled_dot_product_attention(q, k, v)
-
-
-# ---- matrix products
-
-
-@cache
-def has_onednn() -> bool:
-    """Whether oneDNN's matrix product is there and right. It is what torch.compile uses, and not public."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        x, weight = torch.ones(3, 8), torch.arange(40.0).view(5, 8)
-        try:
-            right = x @ weight.T
-            return torch.equal(_product(x, weight, None), right) and torch.equal(_product(x, pack(weight), None), right)
-        except (AttributeError, RuntimeError, NotImplementedError, TypeError):
-            return False
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x W^T + b by oneDNN, without gradients."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-
-def pack(weight: Tensor) -> Tensor:
-    """A matrix (m, n) in the order in which oneDNN reads it; only `_product` can use it."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS_FORESEEN)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(..., n) and (m, n) -> (..., m)."""
-    return framed_linear(x, weight, bias, 1, 1)
-
-
-def framed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: int, stride: int) -> Tensor:
-    """A convolution without padding over the rows of x, as one matrix product.
-
-    Args:
-        x: (R, n); with a kernel and stride of 1 (..., n).
-        weight: (m, kernel * n).
-
-    Returns:
-        ((R - kernel) // stride + 1, m)
-    """
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return _FramedLinear.apply(x, weight, bias, kernel, stride)
-    return _product(_frames(x, kernel, stride), weight, bias)
-
-
-def _frames(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Overlapping frames of the rows of a matrix, as a view: (R, n) -> (frames, kernel * n)."""
-    if kernel == 1:
-        return x
-    n_rows, n = x.shape
-    return x.as_strided(((n_rows - kernel) // stride + 1, kernel * n), (stride * n, 1))
-
-
-class _FramedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernel: int, stride: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.sizes = kernel, stride, bias is not None
-        return _product(_frames(x, kernel, stride), weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        kernel, stride, has_bias = ctx.sizes
-        gradient = gradients[0]
-        flat = gradient.reshape(-1, gradient.shape[-1])
-        of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_x = _product(gradient, weight.T, None)
-            if kernel > 1:
-                of_x = _joined(of_x, x, kernel, stride)
-        if ctx.needs_input_grad[1]:
-            frames = _frames(x, kernel, stride).reshape(-1, weight.shape[1]).contiguous()  # oneDNN refuses overlaps
-            of_weight = _product(flat.T, frames.T, None)
-        if has_bias and ctx.needs_input_grad[2]:
-            of_bias = flat.sum(dim=0)
-        return of_x, of_weight, of_bias, None, None
-
-
-def _joined(frames: Tensor, like: Tensor, kernel: int, stride: int) -> Tensor:
-    """The gradient of rows from that of the frames they are part of: (frames, kernel * n) -> (R, n)."""
-    n = like.shape[1]
-    rows = torch.zeros_like(like)
-    for first in range(0, kernel, stride):
-        n_kept = min(stride, kernel - first)
-        part = frames[:, first * n : (first + n_kept) * n].unflatten(1, (n_kept, n))
-        whole = rows[first : first + stride * len(part)]
-        if len(whole) < stride * len(part):  # the last frame ends where the rows do
-            body, last = len(part) - 1, part[-1]
-            rows[first : first + stride * body].view(body, stride, n)[:, :n_kept] += part[:-1]
-            rows[first + stride * body : first + stride * body + n_kept] += last
-        else:
-            whole.view(len(part), stride, n)[:, :n_kept] += part
-    return rows
 
 
 # ---- convolution over frames by FFT

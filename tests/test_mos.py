@@ -34,6 +34,12 @@ def scores(recordings) -> np.ndarray:
     return mos.predict_files(recordings, "distillmos")
 
 
+def test_sixteen_bits_move_a_score_a_little_and_are_told_apart(recordings, scores):
+    coarse = mos.predict_files(recordings, "distillmos:bf16")
+    assert 0 < np.abs(coarse - scores).max() < 0.06
+    assert mos.build_predictor("distillmos:bf16").identity != mos.build_predictor("distillmos").identity
+
+
 def test_scores_equal_those_of_the_package_called_file_by_file(recordings, scores):
     from qamo import distillmos
 

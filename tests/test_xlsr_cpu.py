@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from qamo import xlsr_cpu
+from qamo import products, xlsr_cpu
 from qamo.config import XLSRConfig
 from qamo.frontends import XLSR
 from tests import tiny_models
@@ -101,7 +101,7 @@ def test_gradients_of_framed_products_are_those_of_the_convolution_in_double_pre
         expected = torch.nn.functional.conv1d(double[0].T[None], double[1], double[2], stride=stride)[0].T
         single = [t.requires_grad_() for t in (x, weight, bias)]
         rows = weight.permute(0, 2, 1).flatten(1)
-        found = xlsr_cpu.framed_linear(x, rows, bias, kernel, stride)
+        found = products.framed_linear(x, rows, bias, kernel, stride)
         torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
         towards = torch.randn(expected.shape, generator=generator)
         found.backward(towards)
@@ -177,19 +177,39 @@ def test_bfloat16_gradients_point_where_those_of_float32_do():
     assert torch.cosine_similarity(found[0], found[1], dim=0) > 0.999
 
 
-def test_long_and_short_waves_meet_both_forms_of_attention(monkeypatch):
+@pytest.mark.parametrize("at_once", [1, 7, 512])
+def test_queries_of_bfloat16_attention_are_independent(at_once, monkeypatch):
     fast, plain = both()
     wave = waves(2, 33_333)
-    found = []
-    for limit in (0, 10_000):
-        monkeypatch.setattr(xlsr_cpu, "MATERIAL_FRAMES", limit)
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-            found.append(fast(wave))
-    assert not torch.equal(*found)
     with torch.inference_mode():
-        exact = plain(wave)
-    for features in found:
-        torch.testing.assert_close(features, exact, atol=0.1, rtol=0)
+        monkeypatch.setattr(xlsr_cpu, "QUERIES_AT_ONCE", at_once)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = fast(wave)
+        torch.testing.assert_close(features, plain(wave), atol=0.1, rtol=0)
+
+
+def test_a_linear_layer_is_torchs_with_and_without_gradients():
+    torch.manual_seed(0)
+    ours, torchs = products.Linear(40, 24), torch.nn.Linear(40, 24)
+    torchs.load_state_dict(ours.state_dict())
+    for x in (torch.randn(40), torch.randn(3, 5, 40), torch.randn(5, 40, 3).mT, torch.randn(0, 40)):
+        found = []
+        for layer in (ours, torchs):
+            layer.zero_grad()
+            x = x.detach().requires_grad_()
+            y = layer(x)
+            y.square().sum().backward()
+            found.append([y, x.grad, layer.weight.grad, layer.bias.grad])
+        for a, b in zip(*found):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
+        with torch.inference_mode():
+            torch.testing.assert_close(ours(x), torchs(x), atol=1e-5, rtol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ours(torch.randn(2, 40)).dtype == torch.bfloat16
+    assert ours.double()(torch.randn(2, 40).double()).dtype == torch.float64
+    no_bias = products.Linear(40, 24, bias=False)
+    x = torch.randn(2, 40)
+    torch.testing.assert_close(no_bias(x), x @ no_bias.weight.T, atol=1e-5, rtol=0)
 
 
 def test_where_the_faster_way_does_not_hold_the_plain_one_is_taken(count_passes, monkeypatch):

@@ -1,0 +1,127 @@
+"""Matrix products on a CPU by oneDNN, forwards and backwards.
+
+PyTorch gives float32 products to MKL, which on AMD processors leaves half of the machine unused. What is called here is
+what torch.compile calls; it is not public, so `has_onednn` asks first whether it is there and right.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROWS_FORESEEN = 1024  # of a product, for packing; others are right too
+
+
+class Linear(nn.Linear):
+    """torch's, with oneDNN's product in float32 on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (
+            x.device.type == "cpu"
+            and x.dtype == self.weight.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()
+            and x.numel() > 0
+            and has_onednn()
+        ):
+            return linear(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+@cache
+def has_onednn() -> bool:
+    """Whether oneDNN's matrix product is there and right. It is what torch.compile uses, and not public."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        x, weight = torch.ones(3, 8), torch.arange(40.0).view(5, 8)
+        try:
+            right = x @ weight.T
+            return torch.equal(_product(x, weight, None), right) and torch.equal(_product(x, pack(weight), None), right)
+        except (AttributeError, RuntimeError, NotImplementedError, TypeError):
+            return False
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W^T + b by oneDNN, without gradients."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def pack(weight: Tensor) -> Tensor:
+    """A matrix (m, n) in the order in which oneDNN reads it; only `_product` can use it."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS_FORESEEN)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(..., n) and (m, n) -> (..., m)."""
+    return framed_linear(x, weight, bias, 1, 1)
+
+
+def framed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: int, stride: int) -> Tensor:
+    """A convolution without padding over the rows of x, as one matrix product.
+
+    Args:
+        x: (R, n); with a kernel and stride of 1 (..., n).
+        weight: (m, kernel * n).
+
+    Returns:
+        ((R - kernel) // stride + 1, m)
+    """
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return _FramedLinear.apply(x, weight, bias, kernel, stride)
+    return _product(_frames(x, kernel, stride), weight, bias)
+
+
+def _frames(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Overlapping frames of the rows of a matrix, as a view: (R, n) -> (frames, kernel * n)."""
+    if kernel == 1:
+        return x
+    n_rows, n = x.shape
+    return x.as_strided(((n_rows - kernel) // stride + 1, kernel * n), (stride * n, 1))
+
+
+class _FramedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, kernel: int, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.sizes = kernel, stride, bias is not None
+        return _product(_frames(x, kernel, stride), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        kernel, stride, has_bias = ctx.sizes
+        gradient = gradients[0]
+        flat = gradient.reshape(-1, gradient.shape[-1])
+        of_x = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = _product(gradient, weight.T, None)
+            if kernel > 1:
+                of_x = _joined(of_x, x, kernel, stride)
+        if ctx.needs_input_grad[1]:
+            frames = _frames(x, kernel, stride).reshape(-1, weight.shape[1]).contiguous()  # oneDNN refuses overlaps
+            of_weight = _product(flat.T, frames.T, None)
+        if has_bias and ctx.needs_input_grad[2]:
+            of_bias = flat.sum(dim=0)
+        return of_x, of_weight, of_bias, None, None
+
+
+def _joined(frames: Tensor, like: Tensor, kernel: int, stride: int) -> Tensor:
+    """The gradient of rows from that of the frames they are part of: (frames, kernel * n) -> (R, n)."""
+    n = like.shape[1]
+    rows = torch.zeros_like(like)
+    for first in range(0, kernel, stride):
+        n_kept = min(stride, kernel - first)
+        part = frames[:, first * n : (first + n_kept) * n].unflatten(1, (n_kept, n))
+        whole = rows[first : first + stride * len(part)]
+        if len(whole) < stride * len(part):  # the last frame ends where the rows do
+            body, last = len(part) - 1, part[-1]
+            rows[first : first + stride * body].view(body, stride, n)[:, :n_kept] += part[:-1]
+            rows[first + stride * body : first + stride * body + n_kept] += last
+        else:
+            whole.view(len(part), stride, n)[:, :n_kept] += part
+    return rows
