@@ -17,6 +17,7 @@ import torch
 from qamo import InputError
 from qamo.checkpoint import (
     average,
+    check_finite,
     load_strictly,
     read_checkpoint,
     read_exported,
@@ -242,3 +243,16 @@ def test_equal_checkpoints_are_equal_files(tmp_path):
     one, other = write(tmp_path / "a.pt"), write(tmp_path / "sub" / "another_name.pt")
     assert one.read_bytes() == other.read_bytes()
     assert zipfile.is_zipfile(one)
+
+
+@pytest.mark.parametrize(
+    ("values", "n_bad"),
+    [([1.0, float("nan")], 1), ([float("inf"), -float("inf"), 2.0], 2), ([3e38, 3e38], 0), ([1, 2], 0), ([], 0)],
+)
+def test_weights_are_refused_for_what_is_not_finite_and_not_for_being_large(values, n_bad):
+    state = {"fine": torch.ones(3), "weight": torch.tensor(values)}
+    if not n_bad:
+        check_finite(state, "file.pt")
+        return
+    with pytest.raises(InputError, match=f"file.pt: {n_bad} of the {len(values)} values of weight are not finite"):
+        check_finite(state, "file.pt")
