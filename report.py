@@ -8,8 +8,10 @@ scores       `name score` files of one set, a higher score means more likely bon
 --keys       meta.csv, a protocol, or trial_metadata.txt of ASVspoof 2021, or a folder that holds one of them
 --mos        results by quality: a protocol with MOS, a meta.csv with a MOS column, or `name mos` lines
 --audio      plays the worst errors
---run        training curves and centroids; with --audio and --embeddings also where the recordings lie; misses and
-             false alarms are then counted at the run's dev threshold
+--asv        min t-DCF of ASVspoof 2019 from its ASV scores; those of 2021 are found beside its key
+--run        training curves and centroids; with --audio and --embeddings also where the recordings lie
+
+Misses and false alarms of score files that lie in the folder of a run are counted at that run's dev threshold.
 
 The page is one file, opens from the disk and needs no network. The same input gives the same bytes.
 """
@@ -29,7 +31,15 @@ from qamo import InputError, __version__, audio, files, tables
 from qamo.breakdown import System
 from qamo.keys import TRACKS, as_mos, read_keys, read_mos
 from qamo.report_page import Chart, Markup, Section, page
-from qamo.report_run import RunRecord, embedding_chart, read_run, settings_table, training
+from qamo.report_run import (
+    RunRecord,
+    cosine_chart,
+    dev_threshold,
+    embedding_chart,
+    read_run,
+    settings_table,
+    training,
+)
 from qamo.report_sections import (
     Set,
     conditions,
@@ -45,6 +55,7 @@ from qamo.report_sections import (
 from qamo.report_tables import Column, Table, to_csv, to_latex, to_markdown
 from qamo.scores import read_scores
 
+MOST_EMBEDDED = 2000
 MOS_EDGES = [2.0, 2.5, 3.0, 3.5, 4.0]  # the paper's threshold, 2.5, is one
 
 
@@ -59,6 +70,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mos-edges", type=float, nargs="+", default=MOS_EDGES, metavar="MOS", help="between bands")
     parser.add_argument("--by", nargs="+", metavar="COLUMN", help="columns of the key, A*B for a table of both")
     parser.add_argument("--threshold", type=float, nargs="+", metavar="T", help="for each system, one from a dev set")
+    parser.add_argument(
+        "--asv", type=Path, metavar="FILE", help="ASV scores of ASVspoof 2019: source, key, score a line"
+    )
     parser.add_argument("--audio", type=Path, help="folder of the recordings")
     parser.add_argument("--worst", type=int, default=20, metavar="N", help="errors listed for each system (default 20)")
     parser.add_argument("--run", type=Path, help="run folder")
@@ -95,7 +109,7 @@ def report(args: argparse.Namespace) -> list[Path]:
     clips: dict[str, str] = {}
     summary, subtitle = Markup(""), ""
     run = read_run(args.run) if args.run else None
-    found = read_set(args, run) if args.scores else None
+    found = read_set(args) if args.scores else None
     if found:
         summary, subtitle = summarize(found)
         sections += [rates(found), score_section(found)]
@@ -143,12 +157,18 @@ def check(args: argparse.Namespace) -> None:
     """Refuse arguments that do not fit together, before anything is read."""
     if not args.scores and not args.run:
         raise InputError("expected score files, or --run with a run folder, got neither")
+    if args.asv and not args.scores:
+        raise InputError("--asv needs score files with --keys: a t-DCF is of both systems")
     if args.scores and not args.keys:
         raise InputError("score files need --keys: a meta.csv, a protocol or a trial_metadata.txt")
     if args.resamples < 2:
         raise InputError(f"--resamples: expected 2 or more, got {args.resamples}")
     if args.worst < 0 or args.embeddings < 0:
         raise InputError("--worst and --embeddings: expected 0 or more")
+    if args.embeddings > MOST_EMBEDDED:
+        raise InputError(
+            f"--embeddings: expected at most {MOST_EMBEDDED}, which a chart can show, got {args.embeddings}"
+        )
     if args.threshold and len(args.threshold) != len(args.scores):
         raise InputError(f"--threshold: expected one for each of {len(args.scores)} systems, got {len(args.threshold)}")
     if args.audio and not args.audio.is_dir():
@@ -157,8 +177,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--embeddings needs --run (the model), --audio (the recordings) and scores with --keys")
 
 
-def read_set(args: argparse.Namespace, run: RunRecord | None) -> Set:
-    """The systems, aligned with the keys; those that the run scored have its dev threshold unless one is given."""
+def read_set(args: argparse.Namespace) -> Set:
+    """The systems, aligned with the keys; those that a run scored have its dev threshold unless one is given."""
     path = key_file(args.keys)
     subset = args.subset
     if subset is None and len(tables.first_fields(path)) in TRACKS:
@@ -167,14 +187,28 @@ def read_set(args: argparse.Namespace, run: RunRecord | None) -> Set:
     systems: list[System] = []
     for k, (label, file) in enumerate(labelled(args.scores)):
         values = keys.align(read_scores(file))
-        own = run is not None and file.resolve().parent == (run.folder / "scores").resolve()
-        threshold = args.threshold[k] if args.threshold else run.dev_threshold if run and own else None
+        threshold = args.threshold[k] if args.threshold else threshold_beside(file)
         systems.append(System(label, file, values, keys.bonafide, threshold))
         eval_metrics.checked(systems[-1].bonafide, systems[-1].spoof)
     mos = read_mos(args.mos, keys) if args.mos else None
     if mos is None and "mos" in keys.columns:
         mos = as_mos(list(keys.columns["mos"]), keys.path)
-    return Set(systems, keys, subset, mos, args.resamples, args.seed)
+    asv = None
+    if args.asv:
+        if keys.track:
+            raise InputError(
+                "--asv: those are ASV scores of ASVspoof 2019, and the key is of 2021, whose own lie beside it"
+            )
+        from qamo.asv import read_legacy_weights
+
+        asv = read_legacy_weights(args.asv)
+    return Set(systems, keys, subset, mos, args.resamples, args.seed, asv)
+
+
+def threshold_beside(file: Path) -> float | None:
+    """The dev threshold of the run in whose scores/ a score file lies; None where it lies in no run."""
+    folder = file.resolve().parent
+    return dev_threshold(folder.parent / "calibration.json") if folder.name == "scores" else None
 
 
 def key_file(path: Path) -> Path:
@@ -204,8 +238,8 @@ def labelled(texts: Sequence[str]) -> list[tuple[str, Path]]:
     return list(zip(labels, (path for _, path in given)))
 
 
-def embedding_parts(found: Set, run: RunRecord, folder: Path, n_wanted: int) -> list[Table | Chart | Markup]:
-    """Recordings in the plane of greatest variance of their unit embeddings, with the centroids in it."""
+def embedding_parts(found: Set, run: RunRecord, folder: Path, n_wanted: int) -> list[Chart]:
+    """Where recordings lie: in the plane of greatest variance, and by their cosines to two centroids."""
     import torch
 
     from model import load_detector
@@ -227,15 +261,11 @@ def embedding_parts(found: Set, run: RunRecord, folder: Path, n_wanted: int) -> 
     centers = np.zeros((0, len(embeddings[0]))) if centroids is None else centroids.detach().float().numpy()
     names = [found.keys.names[i] for i in indices]
     mos = None if found.mos is None else found.mos[indices]
-    parts: list[Table | Chart | Markup] = [
-        embedding_chart(names, np.stack(embeddings), found.keys.bonafide[indices], mos, centers)
-    ]
-    if len(centers) > 1:
-        unit = centers / np.linalg.norm(centers, axis=1, keepdims=True)
-        columns = [Column("centroid"), *(Column(f"c{k}", "number") for k in range(len(centers)))]
-        rows = [[f"c{k}", *row] for k, row in enumerate((unit @ unit.T).tolist())]
-        parts.append(Table("centroid-cosines", "Cosines between the centroids", columns, rows))
-    return parts
+    points = names, np.stack(embeddings), found.keys.bonafide[indices], mos, centers
+    charts = [embedding_chart(*points)]
+    if len(centers) == 2:
+        charts.append(cosine_chart(*points, run.centroids.radii if run.centroids else None))
+    return charts
 
 
 def sources(args: argparse.Namespace, found: Set | None) -> Section:
@@ -248,6 +278,8 @@ def sources(args: argparse.Namespace, found: Set | None) -> Section:
         rows.append(["keys", str(found.keys.path), files.sha256(found.keys.path)[:16]])
     if args.mos:
         rows.append(["MOS", str(args.mos), files.sha256(args.mos)[:16]])
+    if args.asv:
+        rows.append(["ASV scores", str(args.asv), files.sha256(args.asv)[:16]])
     if args.run:
         rows.append(["run", str(args.run), files.sha256(args.run / "metrics.jsonl")[:16]])
     rows.append(["resamples, seed", f"{args.resamples}, {args.seed}", ""])

@@ -18,7 +18,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eval_metrics import ASVErrors, Weights, asv_weights, det_of_sorted, eer_of_det, min_tdcf
+from eval_metrics import (
+    ASVErrors,
+    Weights,
+    asv_errors,
+    asv_weights,
+    det_of_sorted,
+    eer_of_det,
+    equal_error_rate,
+    legacy_weights,
+    min_tdcf,
+)
 from qamo import InputError, files, tables
 from qamo.keys import LAYOUTS, in_subset
 
@@ -67,6 +77,31 @@ def pooled_min_tdcf(
     else:
         return None
     return min_tdcf(bonafide, spoof, weights)
+
+
+def read_legacy_weights(path: Path) -> Weights:
+    """The t-DCF weights of ASVspoof 2019 from its ASV scores (`ASVspoof2019.LA.asv.eval.gi.trl.scores.txt`).
+
+    Args:
+        path: lines of source, key and score, the key one of target, nontarget and spoof. The threshold of the ASV
+            system is that of the EER of targets against nontargets.
+
+    Raises:
+        InputError: a line is none of these, a score is not finite, or a kind of trial is missing.
+    """
+    expected = "'source key score' with target, nontarget or spoof as the key"
+    table = tables.read_table(path, [1, 2], n_columns=3, expected=expected)
+    scores = tables.to_float(table, 1, path=path, what="the ASV score")
+    known = np.isin(table.columns[0], list(KINDS))
+    for bad in np.flatnonzero(~known | ~np.isfinite(scores))[:1]:
+        key, score = tables.text_of(table.columns[0][bad]), tables.text_of(table.columns[1][bad])
+        raise InputError(f"{path}:{table.lines[bad]}: expected {expected}, and a finite score, got '{key} {score}'")
+    target, nontarget, spoof = (scores[table.columns[0] == kind] for kind in KINDS)
+    for name, some in (("target", target), ("nontarget", nontarget), ("spoof", spoof)):
+        if not len(some):
+            raise InputError(f"{path}: expected ASV trials of all three kinds, found no {name}")
+    threshold = equal_error_rate(target, nontarget).threshold
+    return legacy_weights(asv_errors(target, nontarget, spoof, threshold))
 
 
 # ASV keys and scores

@@ -7,13 +7,16 @@ page adds: a text alternative, the arrow keys, buttons to zoom, and colours that
 A chart is a dict that `qamo/assets/report.js` understands:
 
     kind    "lines" | "scatter"
-    x       {"label": str, "values": [float], "text": [str] or None, "scale": "linear" | "probit" | "epoch"}
-    y       {"label": str, "scale": ..., "min": float or None}
+    x       {"label": str, "name": str (short, for the legend), "values": [float], "text": [str] or None,
+             "scale": "linear" | "probit" | "epoch", "range": [float, float] or None}
+    y       {"label": str, "scale": ..., "min": float or None, "range": ...}
     series  [{"label": str, "color": name of a colour in report.css, "dash": [px] or None, "values": [float or None],
               "text": [str] or None, "fill": bool, "stepped": bool, "points": bool,
-              "hidden": bool (only its value is shown), "quiet": bool (drawn thin, without its value)}]
+              "hidden": bool (only its value is shown), "quiet": bool (drawn thin, without its value),
+              "hollow": bool (points are rings)}]
     bands   [[i, j]]: fill between series i and j
-    marks   [{"x": float, "y": float or None, "color": str, "label": str, "below": bool}]   a point, or a line upright
+    marks   [{"x": float or None, "y": float or None, "color": str, "label": str, "below": bool}]
+            a point; without y a line upright, without x a line across
     diagonal, square  bool: draw x = y; as high as wide
 """
 
@@ -25,6 +28,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -128,21 +132,19 @@ def section_html(section: Section) -> str:
 
 
 def _in_grids(parts: Sequence[Table | Chart | Markup], made: Sequence[str]) -> str:
-    """Neighbouring charts share rows of a grid."""
-    out, open_grid = [], False
-    for part, text in zip(parts, made):
-        is_chart = isinstance(part, Chart)
-        if is_chart != open_grid:
-            out.append('<div class="grid">' if is_chart else "</div>")
-            open_grid = is_chart
-        out.append(text)
-    return "".join(out) + ("</div>" if open_grid else "")
+    """Neighbouring charts share rows of a grid: of two columns where three would leave one alone."""
+    out = []
+    for is_grid, group in groupby(zip(parts, made), key=lambda pair: isinstance(pair[0], Chart)):
+        texts = [text for _, text in group]
+        paired = " paired" if len(texts) in (2, 4) else ""
+        out += [f'<div class="grid{paired}">', *texts, "</div>"] if is_grid else texts
+    return "".join(out)
 
 
 def chart_html(chart: Chart) -> str:
-    wide = " wide" if chart.wide else ""
+    kind = " wide" if chart.wide else " scatter" if chart.spec["kind"] == "scatter" else ""
     return (
-        f'<figure class="chart{wide}" id="{chart.id}" aria-labelledby="{chart.id}-title">'
+        f'<figure class="chart{kind}" id="{chart.id}" aria-labelledby="{chart.id}-title">'
         f'<div class="bar"><h3 id="{chart.id}-title">{html.escape(chart.title)}</h3><div class="tools">'
         '<button type="button" data-do="in" aria-label="Zoom in">+</button>'
         '<button type="button" data-do="out" aria-label="Zoom out">−</button>'
@@ -173,42 +175,109 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
 
 
-# ---- the plane of two centroids
+# ---- the planes of the centroids
+
+MOST_PLANES = 6  # all pairs of four centroids
+STEP_DEG = 0.25  # between the directions that are tried for the spoofed region
 
 
-def centroid_figure(cosine: float, radius_bonafide: float, radius_spoof: float) -> Markup:
-    """The plane through two unit centroids, with the cones of the one-class loss around each, as inline SVG."""
-    angle = math.acos(max(-1.0, min(1.0, cosine)))
-    directions = [math.pi / 2 + angle / 2, math.pi / 2 - angle / 2]
-    inner, outer = math.acos(radius_bonafide), math.acos(radius_spoof)
+def centroid_figure(cosines: np.ndarray, radii: tuple[float, float] | None, when: str) -> Markup:
+    """Unit centroids in the planes through two of them, with the cones of the one-class loss, as inline SVG.
+
+    Angles in such a plane are the true ones, which no picture of three centroids or more in one plane could have.
+
+    Args:
+        cosines: (K, K) between the centroids, K of at least one.
+        radii: least cosine of bona fide speech to its centroid, greatest of spoofed speech to any; None without cones.
+        when: what the centroids are of, for the heading.
+    """
+    degrees = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+    n = len(cosines)
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    pairs.sort(key=lambda pair: -cosines[pair])
+    planes = [plane_of(cosines, pair, radii) for pair in pairs[:MOST_PLANES] or [(0, 0)]]
+    if n == 1:
+        words, which, of_any = "There is one centroid.", "the centroid", "it"
+    elif n == 2:
+        words = f"The two centroids stand {degrees[0, 1]:.1f} degrees apart (cosine {cosines[0, 1]:.3f})."
+        which, of_any = "its own centroid", "both"
+    else:
+        (a, b), (c, d) = pairs[0], pairs[-1]
+        words = (
+            f"{n} centroids: c{a} and c{b} are the closest, {degrees[a, b]:.1f} degrees apart, c{c} and c{d} the "
+            f"farthest, {degrees[c, d]:.1f} degrees. Each circle is the plane through two of them"
+            + (f" (the {MOST_PLANES} closest of {len(pairs)} pairs)." if len(pairs) > MOST_PLANES else ".")
+        )
+        which, of_any = "its own centroid", "every one"
+    if radii:
+        inner, outer = (math.degrees(math.acos(radius)) for radius in radii)
+        words += (
+            f" Bona fide speech is drawn to within {inner:.1f} degrees of {which} (blue), spoofed speech is pushed "
+            f"beyond {outer:.1f} degrees of {of_any} (red)."
+        )
+    if n < 3:
+        body = planes[0].replace("<svg ", f'<svg role="img" aria-label="{html.escape(words)}" ', 1)
+    else:
+        body = ""
+        for (i, j), plane in zip(pairs, planes):
+            said = f"c{i} and c{j}: {degrees[i, j]:.1f}°"
+            body += f'<div>{plane.replace("<svg ", f"""<svg role="img" aria-label="{said}" """, 1)}<p>{said}</p></div>'
+        body = f'<div class="planes">{body}</div>'
+    words = words.replace("(cosine -", "(cosine −")
+    return Markup(
+        f'<figure class="chart geometry{" wide" if n > 2 else ""}" id="centroid-planes" '
+        f'aria-labelledby="centroid-planes-title"><div class="bar"><h3 id="centroid-planes-title">'
+        f"{html.escape(when)}</h3></div>{body}<figcaption>{html.escape(words)}</figcaption></figure>"
+    )
+
+
+def plane_of(cosines: np.ndarray, pair: tuple[int, int], radii: tuple[float, float] | None) -> str:
+    """The plane through two of K unit centroids, or through one and any other direction, as SVG."""
+    i, j = pair
+    angle = math.acos(max(-1.0, min(1.0, float(cosines[i, j])))) if i != j else 0.0
+    directions = [math.pi / 2 + angle / 2, math.pi / 2 - angle / 2][: 1 + (i != j)]
 
     def at(direction: float, length: float) -> str:
         return f"{length * math.cos(direction):.2f},{-length * math.sin(direction):.2f}"
 
-    def wedge(direction: float, half: float, length: float, name: str) -> str:
-        large = int(half > math.pi / 2)
-        return (
-            f'<path class="{name}" d="M0,0 L{at(direction + half, length)} '
-            f'A{length},{length} 0 {large} 1 {at(direction - half, length)} Z"/>'
-        )
+    def wedge(first: float, last: float, name: str) -> str:
+        """From one direction to another, against the clock; less than a whole turn."""
+        large = int(last - first > math.pi)
+        return f'<path class="{name}" d="M0,0 L{at(last, 100)} A100,100 0 {large} 1 {at(first, 100)} Z"/>'
 
-    beyond_both = math.pi - angle / 2 - outer
-    shapes = wedge(-math.pi / 2, beyond_both, 100, "far") if beyond_both > 0 else ""
-    shapes += "".join(wedge(d, inner, 100, "near") for d in directions)
-    arrows = ""
-    for k, direction in enumerate(directions):
-        arrows += f'<path class="arrow" d="M0,0 L{at(direction, 100)}"/><circle class="tip" r="3.5" '
-        arrows += 'cx="{}" cy="{}"/>'.format(*at(direction, 100).split(","))
-        x, y = at(direction + (0.12 if k == 0 else -0.12) * (angle < 0.5), 112).split(",")
-        anchor = "end" if k == 0 else "start"
-        arrows += f'<text x="{x}" y="{y}" text-anchor="{anchor}">c{k}</text>'
-    words = (
-        f"The two centroids stand {math.degrees(angle):.1f} degrees apart (cosine {cosine:.3f}). Bona fide speech is "
-        f"drawn to within {math.degrees(inner):.1f} degrees of its own centroid (blue), spoofed speech is pushed "
-        f"beyond {math.degrees(outer):.1f} degrees of both (red)."
-    )
-    return Markup(
-        '<figure class="chart geometry"><div class="bar"><h3>Centroids after the last epoch</h3></div>'
-        f'<svg viewBox="-130 -125 260 230" role="img" aria-label="{html.escape(words)}"><circle class="unit" r="100"/>'
-        f"{shapes}{arrows}</svg><figcaption>{html.escape(words)}</figcaption></figure>"
-    )
+    shapes = ""
+    if radii:
+        shapes += "".join(wedge(*ends, "far") for ends in spoofed_directions(cosines, pair, directions, radii[1]))
+        half = math.acos(radii[0])
+        shapes += "".join(wedge(d - half, d + half, "near") for d in directions)
+    for side, (k, direction) in enumerate(zip(pair, directions)):
+        shapes += f'<path class="arrow" d="M0,0 L{at(direction, 100)}"/><circle class="tip" r="3.5" '
+        shapes += 'cx="{}" cy="{}"/>'.format(*at(direction, 100).split(","))
+        spread = (0.12 - 0.24 * side) * (angle < 0.5) if i != j else 0.0  # apart where the arrows nearly meet
+        x, y = at(direction + spread, 112).split(",")
+        shapes += f'<text x="{x}" y="{y}" text-anchor="{("end", "start")[side] if i != j else "middle"}">c{k}</text>'
+    return f'<svg viewBox="-145 -125 290 230"><circle class="unit" r="100"/>{shapes}</svg>'
+
+
+def spoofed_directions(
+    cosines: np.ndarray, pair: tuple[int, int], directions: Sequence[float], radius_spoof: float
+) -> list[tuple[float, float]]:
+    """Arcs (from, to) in radians of a plane whose directions have at most `radius_spoof` as cosine to all centroids.
+
+    Args:
+        cosines: (K, K) between the centroids; others than the pair reach into the plane as well.
+        directions: of the pair's centroids in the plane.
+    """
+    own = np.array([[math.cos(d), math.sin(d)] for d in directions])
+    # Where each centroid falls upon the plane: the point with its cosines to the two that span it.
+    fallen = np.linalg.pinv(own) @ cosines[list(pair[: len(own)])]  # (2, K)
+    n_steps = round(360 / STEP_DEG)
+    steps = np.radians(np.arange(n_steps) * STEP_DEG)
+    greatest = (np.stack([np.cos(steps), np.sin(steps)], axis=1) @ fallen).max(axis=1)
+    free = greatest <= radius_spoof
+    if free.all() or not free.any():
+        return []
+    first = int(np.flatnonzero(~free)[0])  # start where no arc is cut in two
+    changes = np.flatnonzero(np.diff(np.roll(free, -first).astype(int), append=0))
+    step = math.radians(STEP_DEG)
+    return [((first + a + 1) * step, (first + b) * step) for a, b in zip(changes[::2], changes[1::2]) if b > a + 1]

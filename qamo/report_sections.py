@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -55,6 +56,7 @@ class Set:
     mos: np.ndarray | None  # (N,)
     n_resamples: int
     seed: int
+    asv: eval_metrics.Weights | None = None  # of the t-DCF of ASVspoof 2019
     factors: dict[str, Factor] = field(default_factory=dict)  # those that were asked for
 
     @cached_property
@@ -103,9 +105,18 @@ class Set:
 
 
 def title_of(found: Set) -> str:
-    names = " and ".join(system.label for system in found.systems) if len(found.systems) < 4 else "Systems"
-    where = found.keys.path.resolve().parent.name if found.keys.path.name == "meta.csv" else found.keys.path.stem
-    return f"{names} on {where or found.keys.path.name}"
+    labels = [system.label for system in found.systems]
+    names = " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
+    if len(labels) > 3:
+        names = f"{len(labels)} systems"
+    path = found.keys.path.resolve()
+    where = path.parent.name if path.name == "meta.csv" else _PROTOCOL_ENDING.sub("", path.stem)
+    if found.keys.track:
+        where = f"ASVspoof 2021 {found.keys.track}"
+    return f"{names} on {where}"
+
+
+_PROTOCOL_ENDING = re.compile(r"(\.(trn|trl|score))+$")
 
 
 def summarize(found: Set) -> tuple[Markup, str]:
@@ -179,7 +190,8 @@ def rates(found: Set) -> Section:
             row.append(tdcf)
         if given:
             measured = breakdown.measure(system, found.keys.bonafide, ~found.keys.bonafide)
-            row += [system.threshold, measured.frr, measured.far]
+            known = system.given_threshold is not None
+            row += [system.threshold, measured.frr, measured.far] if known else [None, None, None]
         rows.append(row)
     note = (
         f"Intervals: percentile bootstrap with {found.n_resamples:,} resamples of trials within each class"
@@ -187,6 +199,14 @@ def rates(found: Set) -> Section:
         + ". The threshold is that of the EER on this very set: for decisions, take one from other data. Min DCF: the "
         "detection cost of ASVspoof 5, track 1, with a share of 5 % spoof and costs of 1 and 10."
     )
+    if any(value is not None for value in tdcfs):
+        note += (
+            " Min t-DCF: the cost of both systems when the detector guards the speaker verification of ASVspoof "
+            + ("2019, in its form." if found.asv else f"2021, over the trials of the subset {found.subset}.")
+            + (" A dash: it needs at least 3 distinct scores." if None in tdcfs else "")
+        )
+    if given:
+        note += " FRR and FAR: misses and false alarms at the given threshold, which for a run is that of its dev EER."
     section.parts = [Table("pooled", "Pooled results", columns, rows, note), det_chart(found)]
     if len(found.systems) > 1:
         section.parts.append(pairs(found))
@@ -194,7 +214,11 @@ def rates(found: Set) -> Section:
 
 
 def pooled_tdcf(found: Set, system: System) -> float | None:
-    """Min t-DCF where the set has an ASV system and its files stand beside the key."""
+    """Min t-DCF where the set has an ASV system and its files are there; None too for a detector's mere decisions."""
+    if len(np.unique(system.values)) < 3:
+        return None
+    if found.asv:
+        return eval_metrics.min_tdcf(system.bonafide, system.spoof, found.asv)
     if found.keys.track not in ("LA", "PA") or found.subset is None:
         return None
     from qamo.asv import pooled_min_tdcf
@@ -262,6 +286,7 @@ def det_chart(found: Set) -> Chart:
         "kind": "lines",
         "x": {
             "label": "false alarm rate (spoof accepted), %",
+            "name": "false alarm rate",
             "values": rounded(grid, 7),
             "text": [f"{100 * f:.3g} %" for f in far],
             "scale": "probit",
@@ -284,7 +309,8 @@ def det_chart(found: Set) -> Chart:
         "det",
         "Detection error trade-off",
         "Both axes are stretched by the normal quantile; further down and left is better. The dots are the equal error "
-        "rates. At each false alarm rate the curve shows the lowest miss rate that keeps to it. Drag to zoom.",
+        "rates. At each false alarm rate the curve shows the lowest miss rate that keeps to it. Drag or press + to "
+        "zoom.",
         f"Miss rate against false alarm rate for {len(found.systems)} systems: {words}.",
         spec,
         wide=True,
@@ -294,7 +320,10 @@ def det_chart(found: Set) -> Chart:
 def score_section(found: Set) -> Section:
     """Histograms of the scores of both classes."""
     section = Section("scores", "Scores")
-    section.lead = "How the scores of both classes are spread. Point at a score to see what a threshold there would do."
+    section.lead = (
+        "How the scores of both classes are spread. Point at a score, or touch it, to see what a threshold there would "
+        "do."
+    )
     section.parts += [histogram_chart(system, k) for k, system in enumerate(found.systems)]
     return section
 
@@ -410,9 +439,16 @@ def level_table(
             measured = result[i][1]
             row += [(measured.eer, measured.low, measured.high), measured.frr, measured.far]
         rows.append(row)
-    at = ", ".join(f"{s.threshold:.4g} for {s.label}" for s in found.systems)
+    at = ", ".join(
+        f"{_number(s.threshold)} for {s.label} ({'of the EER of all trials' if s.given_threshold is None else 'given'})"
+        for s in found.systems
+    )
     note = f"FRR and FAR: misses and false alarms at one threshold for all rows: {at}."
     return Table(id, caption, columns, rows, note, **options)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")
 
 
 def cross_tables(found: Set, a: Factor, b: Factor) -> list[Table]:
@@ -552,10 +588,12 @@ def trend_chart(system: System, mos: np.ndarray, k: int) -> Chart:
     series: list[dict[str, Any]] = []
     centers = (edges[:-1] + edges[1:]) / 2
     ends = []
+    shown: list[float] = []
     for color, label, mask in (("bonafide", "bona fide", system.is_bonafide), ("spoof", "spoof", ~system.is_bonafide)):
         found = breakdown.trend(mos[mask], system.values[mask], edges)
         known = np.flatnonzero(np.isfinite(found.percentiles[1]))
         if len(known):
+            shown += [float(centers[known[0]]), float(centers[known[-1]])]
             ends.append(
                 f"for {label} speech from {found.percentiles[1][known[0]]:.3g} at MOS {centers[known[0]]:.1f} to "
                 f"{found.percentiles[1][known[-1]]:.3g} at MOS {centers[known[-1]]:.1f}"
@@ -570,7 +608,8 @@ def trend_chart(system: System, mos: np.ndarray, k: int) -> Chart:
         ]
     spec = {
         "kind": "lines",
-        "x": {"label": "MOS", "values": rounded(centers, 4), "scale": "linear"},
+        "x": {"label": "MOS", "values": rounded(centers, 4), "scale": "linear"}
+        | ({"range": rounded([min(shown) - 0.1, max(shown) + 0.1], 4)} if shown else {}),
         "y": {"label": "score", "scale": "linear"},
         "series": series,
         "bands": [[1, 2], [4, 5]],
@@ -599,19 +638,20 @@ def mistakes(found: Set, n_worst: int, audio_folder: Path | None, beside: Path, 
         for column in found.keys.columns
         if column not in NOT_FACTORS - {"speaker"} and len(found.factor(column).levels) > 1
     ][:4]
-    columns = [Column("trial"), Column("is"), Column("score", "number"), Column("beyond threshold by", "number")]
+    columns = [Column("trial"), Column("is")] + [Column("listen", "raw_html")] * bool(audio_folder)
+    columns += [Column("score", "number"), Column("beyond threshold by", "number")]
     columns += [Column(column) for column in details]
     columns += [Column("MOS", "number")] if found.mos is not None else []
-    columns += [Column("listen", "raw_html")] if audio_folder else []
     for k, system in enumerate(found.systems):
         rows = []
         for kind, list_ in zip(("bona fide", "spoof"), breakdown.worst(system, -(-n_worst // 2))):
             for mistake in list_:
                 name = found.keys.names[mistake.place]
-                row: list[Any] = [name, kind, mistake.score, mistake.excess]
+                row: list[Any] = [name, kind]
+                row += [player(name, f"trial-{mistake.place}", audio_folder, beside, clips)] if audio_folder else []
+                row += [mistake.score, mistake.excess]
                 row += [found.keys.columns[column][mistake.place] for column in details]
                 row += [float(found.mos[mistake.place])] if found.mos is not None else []
-                row += [player(name, f"trial-{mistake.place}", audio_folder, beside, clips)] if audio_folder else []
                 rows.append(row)
         suffix = f"-{k}" if len(found.systems) > 1 else ""
         section.parts.append(
@@ -620,7 +660,8 @@ def mistakes(found: Set, n_worst: int, audio_folder: Path | None, beside: Path, 
                 f"Worst errors of {system.label}",
                 columns,
                 rows,
-                f"Decisions at the threshold {system.threshold:.4g}; distances in standard deviations of all scores.",
+                f"Decisions at the threshold {_number(system.threshold)}; distances in standard deviations of all "
+                "scores.",
             )
         )
     return section

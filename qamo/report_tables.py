@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 DASH = "–"
+SHORT = 14  # characters of a row's name that is kept on one line
 INTERVALS = ("interval", "signed", "number_interval")
 
 
@@ -35,7 +36,12 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, columns, rows, and a note on how to read them. `shade`: colour rates by their size."""
+    """A caption, columns, rows, and a note on how to read them.
+
+    Attributes:
+        shade: colour rates by their size.
+        folded: closed on the screen until a reader opens it.
+    """
 
     id: str
     caption: str
@@ -44,6 +50,7 @@ class Table:
     note: str = ""
     shade: bool = False
     sortable: bool = False
+    folded: bool = False
 
 
 def _percent(value: float) -> str:
@@ -102,8 +109,9 @@ def to_html(table: Table) -> str:
         for i, (value, column) in enumerate(zip(row, table.columns)):
             content = value if column.kind == "raw_html" else _cell(value, column.kind)
             if i == 0:
-                content = _BREAKS.sub(r"\1<wbr>", content)
-                made.append(f'<th scope="row">{content}</th>')
+                short = ' class="short"' if len(shown(value, column.kind)) <= SHORT else ""
+                content = content if short else _BREAKS.sub(r"\1<wbr>", content)
+                made.append(f'<th scope="row"{short}>{content}</th>')
                 continue
             style = ""
             if table.shade and column.kind == "rate" and value is not None and greatest:
@@ -113,11 +121,14 @@ def to_html(table: Table) -> str:
         body.append(f"<tr>{''.join(made)}</tr>")
     classes = " ".join(["sortable"] * table.sortable + ["shaded"] * table.shade)
     note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    return (
+    made_html = (
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{table.id}-caption">'
         f'<table id="{table.id}" class="{classes}"><caption id="{table.id}-caption">'
         f"<span>{html.escape(table.caption)}</span></caption><thead>{head}</thead><tbody>{''.join(body)}</tbody></table></div>{note}"
     )
+    if not table.folded:
+        return made_html
+    return f"<details><summary>{html.escape(table.caption)} ({len(table.rows)} rows)</summary>{made_html}</details>"
 
 
 _BREAKS = re.compile(r"([._/])(?=\w)")  # where a long name may go on in the next line

@@ -94,7 +94,7 @@
     const view = { ...whole }; // the ranges on screen
     let reached = null; // the point that the keyboard is at
     const scatter = spec.kind === "scatter";
-    const series = [{ label: spec.x.label, value: (u, v, s, i) => valueAt(spec.x, i) }];
+    const series = [{ label: spec.x.name || spec.x.label, value: (u, v, s, i) => valueAt(spec.x, i), class: scatter ? "quiet" : undefined }];
     for (const s of spec.series) {
       const color = colorOf(s.color || "soft");
       series.push({
@@ -102,7 +102,7 @@
         value: (u, v, k, i) => valueAt(s, i), spanGaps: false,
         fill: s.fill ? color + "2e" : undefined,
         paths: s.hidden || scatter ? () => null : s.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
-        points: { show: scatter || !!s.points, size: scatter ? 6 : 7, fill: color, stroke: color },
+        points: { show: scatter || !!s.points, size: scatter ? 7 : 7, width: s.hollow ? 1.75 : 1, fill: s.hollow ? colorOf("card") : color, stroke: color },
       });
     }
     const u = new uPlot({
@@ -114,7 +114,11 @@
       axes: [axis(spec.x, "x"), axis(spec.y, "y")],
       legend: {
         live: true, mount: (self, el) => legend.appendChild(el),
-        markers: { width: 0, fill: (self, i) => i && !spec.series[i - 1].hidden ? colorOf(spec.series[i - 1].color) : "transparent" },
+        markers: {
+          width: (self, i) => i && spec.series[i - 1].hollow ? 2 : 0,
+          stroke: (self, i) => i ? colorOf(spec.series[i - 1].color || "soft") : "transparent",
+          fill: (self, i) => i && !spec.series[i - 1].hidden && !spec.series[i - 1].hollow ? colorOf(spec.series[i - 1].color) : "transparent",
+        },
       },
       cursor: {
         drag: { x: true, y: spec.x.scale === "probit" || scatter, setScale: false },
@@ -206,14 +210,23 @@
       c.fillText(text, x, y);
     };
     (spec.marks || []).forEach((mark, k) => {
-      const x = u.valToPos(mark.x, "x", true), color = colorOf(mark.color);
+      const x = mark.x == null ? box.left : u.valToPos(mark.x, "x", true), color = colorOf(mark.color);
       c.fillStyle = c.strokeStyle = color;
       c.lineWidth = 1.5 * dpr;
       c.font = `600 ${12 * dpr}px system-ui, sans-serif`;
       const textWidth = c.measureText(mark.label).width, flip = x + 8 * dpr + textWidth > box.left + box.width;
       c.textAlign = flip ? "right" : "left";
       const shift = (flip ? -8 : 8) * dpr;
-      if (mark.y == null) {
+      if (mark.x == null) {
+        const y = u.valToPos(mark.y, "y", true);
+        c.setLineDash([4 * dpr, 3 * dpr]);
+        c.beginPath();
+        c.moveTo(box.left, y);
+        c.lineTo(box.left + box.width, y);
+        c.stroke();
+        c.setLineDash([]);
+        write(mark.label, x + shift, y - 6 * dpr);
+      } else if (mark.y == null) {
         c.setLineDash([4 * dpr, 3 * dpr]);
         c.beginPath();
         c.moveTo(x, box.top);
@@ -262,6 +275,10 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   const onPaper = (on) => { // paper is light and narrower
     if (on) document.documentElement.dataset.theme = "light"; else delete document.documentElement.dataset.theme;
+    for (const fold of document.querySelectorAll(on ? "details:not([open])" : "details.opened")) {
+      fold.classList.toggle("opened", on); // those that the reader had opened stay open
+      fold.open = on;
+    }
     drawAll();
   };
   addEventListener("beforeprint", () => onPaper(true));
