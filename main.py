@@ -465,6 +465,7 @@ def attach_cache(cfg: Config, detector: Any, precision: str) -> None:
     from qamo.features import FeatureCache
 
     section = detector.config[detector.config["frontend"]]
+    precision = precision if detector.frontend.mixed else "32"
     identity = json.dumps({"precision": precision, **section}, sort_keys=True)
     detector.feature_cache = FeatureCache(
         cfg.run.feature_cache, detector.frontend, identity=identity, max_bytes=cfg.run.feature_cache_gb * 1e9

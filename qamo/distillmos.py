@@ -121,7 +121,8 @@ class DistillMOS(nn.Module):
     """Front end: the encoder of DistillMOS, (B, T) -> (B, F, 200), F = ceil(T / 320) + 1 and at most 384.
 
     66,800 samples give 210 frames. The parts that only the opinion score needs are left out. Batch norms keep their
-    statistics in training too: about half of the frames are padding. No dropout anywhere.
+    statistics in training too: about half of the frames are padding. No dropout anywhere. It computes in float32
+    whatever the number format: its spectra and its batch norms lose more in 16 bits than its size would gain.
 
     Args:
         freeze: keep the weights as they are and compute no gradient.
@@ -129,7 +130,7 @@ class DistillMOS(nn.Module):
     """
 
     dim = 200
-    sample_rate = SAMPLE_RATE
+    mixed = False
 
     def __init__(self, *, freeze: bool = True, n_layers: int = 7):
         super().__init__()
@@ -149,7 +150,8 @@ class DistillMOS(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         """(B, T) -> (B, F, 200); T up to 122,880 samples."""
         n_frames = min(-(-wave.shape[1] // FRAME_SAMPLES) + 1, N_FRAMES)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+        grad = torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen)
+        with grad, torch.autocast(wave.device.type, enabled=False):
             return hidden_states(self.network, wave)[:, :n_frames]
 
 

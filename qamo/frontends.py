@@ -1,7 +1,8 @@
 """Front ends: a wave (B, T) in, features (B, F, D) out.
 
-A front end is an nn.Module with two attributes: `dim`, the feature size D, and `frozen`. A frozen one computes
-without gradients and stays in evaluation mode whatever mode its detector is in, so its features may be kept.
+A front end is an nn.Module with three attributes: `dim`, the feature size D; `frozen`: it computes without gradients
+and stays in evaluation mode whatever mode its detector is in, so its features may be kept; and `mixed`: it computes in
+16 bits where a number format says so, as XLS-R does, and not always in float32.
 
 Shapes: B utterances, T samples at 16 kHz, F frames, D feature size.
 """
@@ -52,6 +53,8 @@ class XLSR(nn.Module):
 
     Source: arXiv:2111.09296; equal to fairseq @a540213 (tests hold it against the goldens).
     """
+
+    mixed = True
 
     def __init__(
         self,
@@ -260,6 +263,7 @@ class LFCC(nn.Module):
     window: Tensor
     filters: Tensor
     dct: Tensor
+    mixed = False
 
     def __init__(self, *, n_coefficients: int, n_filters: int, n_fft: int, window_ms: float, hop_ms: float):
         super().__init__()
