@@ -129,7 +129,7 @@ def test_loading_needs_no_torchaudio_and_leaves_no_stand_in_and_prints_nothing()
 
 
 def test_the_front_end_computes_in_float32_whatever_the_number_format():
-    front_end = distillmos.DistillMOS(n_layers=1)
+    front_end = dm.DistillMOS(n_layers=1)
     wave = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
     exact = front_end(wave)
     with torch.autocast("cpu", dtype=torch.bfloat16):
