@@ -458,8 +458,11 @@ class TrainingData:
             yield move(batch)
 
 
-def read_training_data(data: DataConfig, *, batch_size: int, seed: int) -> TrainingData:
+def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_quality: bool = True) -> TrainingData:
     """Read the protocols, see that the recordings are there, and fix the quality rule; says what the classes hold.
+
+    Args:
+        reads_quality: whether the head looks at quality classes; if not, no MOS is predicted while training.
 
     Raises:
         InputError: anything that would stop training later.
@@ -471,7 +474,11 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int) -> Train
             "are dropped; choose a smaller one"
         )
     quality, boost = data.quality, data.rawboost
-    rule = quality_rule(trials, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=quality.augmented)
+    augmented = quality.augmented
+    if augmented == "predict" and not reads_quality:
+        log.info("the head does not look at quality: no MOS of augmented speech is predicted")
+        augmented = "none"
+    rule = quality_rule(trials, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=augmented)
     share = boost.share if boost.algorithm else 0.0
     for sentence in describe_quality(trials, rule, share):
         log.info("%s", sentence)

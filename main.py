@@ -373,7 +373,9 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     from qamo.files import check_space, write_json, write_text
     from qamo.runlog import EpochLog, provenance
 
-    data = data_utils.read_training_data(cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed)
+    data = data_utils.read_training_data(
+        cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed, reads_quality=cfg.model.reads_quality
+    )
     torch.manual_seed(cfg.seed)
     detector = build_detector(cfg.model)
     detector.frontend_chunks = cfg.train.frontend_chunks

@@ -221,6 +221,11 @@ class ModelConfig(Section):
             raise ValueError(f"expected {' or '.join(known)}, found {value!r}")
         return value
 
+    @property
+    def reads_quality(self) -> bool:
+        """Whether the head's loss looks at quality classes; one of a kind unknown here is taken to."""
+        return self.head != "oc_softmax" and not (self.head == "wce" and self.wce.quality_weight == 0)
+
 
 # ---- training, scoring, evaluation
 

@@ -210,6 +210,22 @@ def test_where_predictions_are_kept_does_not_make_another_training(built_corpus,
     assert training_identity(plain) == training_identity(kept)
 
 
+def test_no_mos_is_predicted_for_a_head_that_does_not_look_at_quality(built_corpus):
+    words = {"data.quality.augmented": "predict"}
+    for head, weight, reads in (
+        ("oc_softmax", 0.5, False),
+        ("wce", 0.0, False),
+        ("wce", 0.5, True),
+        ("qamo", 0.5, True),
+    ):
+        cfg = load_config(
+            built_corpus / "config.yaml", {**words, "model.head": head, "model.wce.quality_weight": weight}
+        )
+        assert cfg.model.reads_quality is reads
+        data = data_utils.read_training_data(cfg.data, batch_size=6, seed=1, reads_quality=reads)
+        assert (data.train.mos_of is not None) is reads
+
+
 def test_a_start_with_predicted_classes_says_that_the_protocol_has_other_mos(corpus, caplog):
     cfg = load_config(corpus / "config.yaml", {"data.quality.augmented": "predict"})
     with caplog.at_level(logging.INFO):
