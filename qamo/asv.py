@@ -7,6 +7,8 @@ and, for each subset, a file of the t-DCF weights C0, C1, C2 of every cell of th
     keys/LA/ASV/trial_metadata.txt                   which ASV trials are target, nontarget or spoof
     keys/LA/ASV/ASVTorch_Kaldi/score.txt             SPEAKER TRIAL SCORE
     keys/LA/LA-C012-{eval,prog,hidden}.npy           the weights, a pickled dictionary in spite of its name
+
+Of ASVspoof 2019 only the file of ASV scores is read, for the one pooled figure of its t-DCF.
 """
 
 from __future__ import annotations

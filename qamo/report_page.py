@@ -256,7 +256,7 @@ def plane_of(cosines: np.ndarray, pair: tuple[int, int], radii: tuple[float, flo
         spread = (0.12 - 0.24 * side) * (angle < 0.5) if i != j else 0.0  # apart where the arrows nearly meet
         x, y = at(direction + spread, 112).split(",")
         shapes += f'<text x="{x}" y="{y}" text-anchor="{("end", "start")[side] if i != j else "middle"}">c{k}</text>'
-    return f'<svg viewBox="-145 -125 290 230"><circle class="unit" r="100"/>{shapes}</svg>'
+    return f'<svg viewBox="-145 -138 290 243"><circle class="unit" r="100"/>{shapes}</svg>'
 
 
 def spoofed_directions(

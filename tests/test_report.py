@@ -218,6 +218,41 @@ def test_a_given_threshold_is_where_misses_and_false_alarms_are_counted(small):
     assert float(row["FAR"]) == (v[~keys.bonafide] > 0.5).mean()
 
 
+def test_scores_in_a_runs_folder_have_its_dev_threshold_and_others_show_none_as_given(small):
+    (small / "run" / "scores").mkdir(parents=True)
+    (small / "run" / "calibration.json").write_text('{"eer_threshold": 0.75}')
+    shutil.copy(small / "a.txt", small / "run" / "scores" / "set.txt")
+    out = ["-o", small / "r.html", "--csv", small / "csv", "--resamples", 50]
+    assert run(f"own={small / 'run' / 'scores' / 'set.txt'}", small / "b.txt", "--keys", small, *out) == 0
+    own, other = table(small / "csv", "pooled")
+    keys = read_keys(small / "meta.csv")
+    v = keys.align(read_scores(small / "a.txt"))
+    assert (float(own["given threshold"]), float(own["FRR"])) == (0.75, (v[keys.bonafide] <= 0.75).mean())
+    assert [other[key] for key in ("given threshold", "FRR", "FAR")] == ["", "", ""]
+    w = keys.align(read_scores(small / "b.txt"))
+    eer_threshold = f"{equal_error_rate(w[keys.bonafide], w[~keys.bonafide]).threshold:.4g}"
+    page = (small / "r.html").read_text()
+    assert f"0.75 for own (given), {eer_threshold} for b (of the EER of all trials)" in page
+
+
+@pytest.mark.parametrize(
+    ("labels", "file", "said"),
+    [
+        ("a", "mini.eval.trl.score.txt", "a on mini.eval"),
+        ("ab", "LA.cm.dev.trl.txt", "a and b on LA.cm.dev"),
+        ("abc", "k.txt", "a, b and c on k"),
+        ("abcd", "k.txt", "4 systems on k"),
+    ],
+)
+def test_the_title_names_the_systems_and_the_set(small, labels, file, said):
+    keys = read_keys(small / "meta.csv")
+    rows = zip(keys.names, np.where(keys.bonafide, "bonafide", "spoof"))
+    (small / file).write_text("".join(f"S {name} - - {label}\n" for name, label in rows))
+    words = [f"{label}={small / 'a.txt'}" for label in labels]
+    assert run(*words, "--keys", small / file, "--resamples", 2, "-o", small / "r.html") == 0
+    assert f"<h1>{said}</h1>" in (small / "r.html").read_text()
+
+
 # ---- text that could do harm
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,23 @@ import soundfile
 import report
 from eval_metrics import equal_error_rate
 from qamo.keys import read_keys
+from qamo.report_page import Markup, Section
+from qamo.report_page import page as document
+from qamo.report_tables import Column, Table
 from qamo.scores import read_scores
 from tests.test_report import embedded, write_set
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or importlib.util.find_spec("playwright") is None, reason="no Chromium or no playwright here"
+)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    from playwright import sync_api
+
     with sync_api.sync_playwright() as p:
         made = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield made
@@ -128,6 +137,56 @@ def test_pointing_at_a_histogram_says_what_a_threshold_there_would_do(page, made
         assert float(shown.removesuffix(" %")) == pytest.approx(100 * wrong.mean(), abs=0.6)
 
 
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+def test_on_a_phone_a_tap_reads_a_chart_and_a_finger_that_slides_reads_on(browser, made):
+    spec = embedded(made / "r.html", "charts")["det"]
+    texts = spec["x"]["text"]
+    with opened(browser, made, **PHONE) as tab:
+        over = tab.locator("#det .u-over")
+        over.scroll_into_view_if_needed()
+        box = over.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        tab.touchscreen.tap(box["x"] + 0.5 * box["width"], middle)
+        far, first, second = values_of(tab, "det")
+        at = texts.index(far)
+        assert 0.45 < at / len(texts) < 0.55
+        assert (first, second) == (spec["series"][0]["text"][at], spec["series"][1]["text"][at])
+        swipe(tab, [(box["x"] + across * box["width"], middle) for across in (0.5, 0.55, 0.6, 0.7, 0.8)])
+        assert 0.75 < texts.index(values_of(tab, "det")[0]) / len(texts) < 0.85
+        tab.touchscreen.tap(box["x"] + 0.3 * box["width"], middle)  # one tap is one reading, and zooms nothing
+        assert 0.25 < texts.index(values_of(tab, "det")[0]) / len(texts) < 0.35
+
+
+def test_on_a_phone_a_finger_on_a_chart_scrolls_the_page_and_the_buttons_zoom(browser, made):
+    with opened(browser, made, **PHONE) as tab:
+        over = tab.locator("#det .u-over")
+        over.scroll_into_view_if_needed()
+        box = over.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + 0.8 * box["height"]
+        before = tab.evaluate("scrollY")
+        swipe(tab, [(x, y - down) for down in (0, 20, 60, 100, 140, 180)])
+        tab.wait_for_function(f"scrollY > {before} + 100")
+        drawing = "document.querySelector('#det canvas').toDataURL()"
+        whole = tab.evaluate(drawing)
+        tab.locator("#det [data-do=in]").tap()
+        assert tab.evaluate(drawing) != whole
+        sizes = tab.eval_on_selector_all(
+            ".tools button", "all => all.map(e => e.getBoundingClientRect()).map(b => Math.min(b.width, b.height))"
+        )
+        assert min(sizes) >= 32
+
+
+def swipe(tab: Any, places: list[tuple[float, float]]) -> None:
+    """A finger put down at the first place and lifted at the last."""
+    devtools = tab.context.new_cdp_session(tab)
+    for k, (x, y) in enumerate(places):
+        points = [{"x": x, "y": y}]
+        devtools.send("Input.dispatchTouchEvent", {"type": "touchMove" if k else "touchStart", "touchPoints": points})
+    devtools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 def test_every_chart_is_drawn_and_says_something_in_words(page):
     figures = page.locator("figure.chart")
     assert figures.count() >= 9
@@ -184,6 +243,21 @@ def test_the_buttons_and_the_mouse_zoom_and_a_double_click_shows_all_again(page)
     assert width() < 0.5 * whole
     page.locator("#det .u-over").dblclick()
     assert width() == pytest.approx(whole, rel=0.05)
+
+
+def test_what_is_folded_on_the_screen_is_open_on_paper_and_what_a_reader_opened_stays_open(browser, tmp_path):
+    table = Table("t", "Settings", [Column("key"), Column("value")], [["a", "1"]], folded=True)
+    sections = [Section("s", "S", "", [table, replace(table, id="u")])]
+    (tmp_path / "r.html").write_text(document("T", "", Markup(""), sections, {}))
+    with opened(browser, tmp_path) as tab:
+        assert not tab.locator("#t").is_visible()
+        tab.locator("summary").nth(1).click()
+        assert tab.locator("#u").is_visible()
+        tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert tab.locator("#t").is_visible()
+        tab.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert not tab.locator("#t").is_visible()
+        assert tab.locator("#u").is_visible()
 
 
 def test_a_heading_sorts_its_table_numbers_as_numbers(page):

@@ -139,6 +139,7 @@
     }, [spec.x.values, ...spec.series.map((s) => s.values)], plot);
     for (const kind of ["touchstart", "touchmove"]) { // uPlot listens to the mouse alone
       u.over.addEventListener(kind, (event) => {
+        reached = null;
         const at = event.touches[0], box = u.over.getBoundingClientRect();
         u.setCursor({ left: at.clientX - box.left, top: at.clientY - box.top });
       }, { passive: true });
