@@ -12,6 +12,8 @@ The trained run keeps what turns its scores into probabilities. For other weight
 main.py and its keys:
 
     python inference.py --calibrate exps/NAME/scores/dev.txt PROTOCOL -o calibration.json
+
+In a program of one's own: `open_judge`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +109,7 @@ def calibrate(args: argparse.Namespace) -> int:
 
 
 def score(args: argparse.Namespace) -> int:
+    from qamo import memory
     from qamo.judging import Rule, judge_file, meaning
     from qamo.mos import build_predictor
     from qamo.scorers import open_scorer
@@ -129,6 +132,7 @@ def score(args: argparse.Namespace) -> int:
     if args.plot and is_picture(args.plot) and not single:
         raise InputError(f"--plot {args.plot}: one picture cannot hold several recordings; name a folder")
     recordings = list(expand(given))
+    memory.keep_freed()
     scorer = open_scorer(
         args.ckpt_path,
         load_detector,
@@ -171,6 +175,29 @@ def score(args: argparse.Namespace) -> int:
     if n_failed:
         print(f"inference.py: {n_failed} of {len(judgements)} recordings could not be read", file=sys.stderr)
     return 2 if n_failed else 0
+
+
+def open_judge(path: Path | str, *, device: str = "auto", **settings: Any) -> Callable[[Path | str], Judgement]:
+    """This command as a function: the path of a recording -> its judgement, with what the command writes as JSON.
+
+        judge = open_judge("detector")
+        judge("clip.wav").score
+
+    Args:
+        path: run, checkpoint, exported folder or .onnx file.
+        device: auto, cpu or cuda.
+        settings: of `qamo.judging.Rule`, such as aggregate="min", threshold=0.3 or skip_pauses=True (--vad).
+
+    Raises:
+        InputError: the detector cannot be read; from the function it returns: the recording cannot be.
+    """
+    from qamo.decoding import decode
+    from qamo.judging import Rule, judge
+    from qamo.scorers import open_scorer
+
+    rule = Rule(**settings)
+    scorer = open_scorer(Path(path), load_detector, device=device)
+    return lambda recording: judge(decode(Path(recording)), scorer, rule, path=str(recording))
 
 
 def load_detector(path: Path) -> Any:

@@ -261,6 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def studio_of(args: argparse.Namespace) -> Studio:
     """The detector with all that the arguments say about it."""
+    from qamo import memory
     from qamo.judging import Rule
     from qamo.mos import build_predictor
     from qamo.scorers import open_scorer
@@ -274,6 +275,7 @@ def studio_of(args: argparse.Namespace) -> Studio:
         overlap=args.overlap,
         skip_pauses=not args.keep_pauses,
     )
+    memory.keep_freed()
     scorer = open_scorer(args.run, load_detector, device=args.device, n_threads=args.threads)
     predict_mos = None
     if not args.no_mos:

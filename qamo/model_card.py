@@ -27,6 +27,12 @@ ORIGINS: dict[str, tuple[str, str, str | None]] = {
     "distillmos": ("the encoder of DistillMOS, by Stahl and Gamper 2025 (PyPI distillmos)", "MIT", None),
     "lfcc": ("linear-frequency cepstra, which have no weights", "none needed", None),
 }
+# How a program uses an exported folder; README.md shows the same lines.
+LINES = """\
+from inference import open_judge
+judge = open_judge("{folder}")  # or a run, a checkpoint, an .onnx file
+print(judge("{recording}").score)
+"""
 LIMITS = """\
 - It was fitted to the attacks, speakers and channels of its training data. Newer synthesis, other languages, other
   codecs and noise raise the error, often to several times that on data like the training set's.
@@ -106,17 +112,17 @@ def _body(
         "",
         "## Use",
         "",
-        "In a checkout of the program, with its requirements installed:",
+        "In a checkout of the program, with its requirements installed (`pip install -r requirements.txt`, then",
+        "`pip install --no-deps -r requirements-nodeps.txt`):",
         "",
         "```sh",
         "python inference.py --ckpt_path THIS_FOLDER recording.wav",
         "```",
         "",
         "```python",
-        "import torch; from model import load_detector; from qamo import audio",
-        f"wave = audio.fit_length(audio.load('recording.wav'), {about['window_samples']})",
-        "score = load_detector('THIS_FOLDER')(torch.from_numpy(wave)[None]).score.item()",
-        "```",
+        LINES.format(folder="THIS_FOLDER", recording="recording.wav") + "```",
+        "",
+        "The judgement also has `verdict`, `llr`, `probability_bonafide`, `windows` and `cautions`.",
         "",
         "## Training data",
         "",

@@ -1,12 +1,9 @@
-"""The documents say what is there: files, commands, flags, targets and links."""
+"""The documents say what is there: files, targets and links. Their commands are run by tests/test_readme.py."""
 
 from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,23 +50,6 @@ def test_every_link_leads_somewhere(path):
 def test_every_make_target_exists(path):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z-]+)", path.read_text(), re.MULTILINE)) <= targets
-
-
-@cache
-def help_of(script: str) -> str:
-    done = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
-def test_every_command_and_flag_that_is_shown_is_accepted(path):
-    for command in re.findall(r"python ((?:[\w.-]+/)*[\w-]+\.py[^`\n]*)", path.read_text()):
-        script, *words = command.split("#")[0].split()
-        folder = "2021/eval-package/" if "--track" in words or script == "download.py" else ""
-        flags = {word.split("=")[0] for word in words if word.startswith("--")}
-        shown = help_of(folder + script)
-        assert [flag for flag in flags if flag not in shown] == [], command
 
 
 if __name__ == "__main__":
