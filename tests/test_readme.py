@@ -35,7 +35,7 @@ import main
 import model
 import serve
 from eval_metrics import Weights
-from qamo import asv
+from qamo import InputError, asv
 from qamo.config import DataConfig, EvalConfig, XLSRConfig
 from qamo.model_card import LINES
 from tests.test_frontends import as_fairseq, xlsr
@@ -455,6 +455,32 @@ def test_the_md5_shown_are_those_that_the_download_is_held_to():
         name, md5 = ARCHIVES[track]
         assert re.search(rf"^\| .*{re.escape(ARCHIVES_URL + name)} .* {md5} \|$", text, re.MULTILINE)
     assert len(re.findall(r"\b[0-9a-f]{32}\b", text)) == 2
+
+
+def test_the_windows_of_a_recording_are_read_from_a_program(project, monkeypatch, capsys):
+    (lines,) = code_blocks((ROOT / "docs" / "inference.md").read_text(), "python")
+    monkeypatch.chdir(project[0])
+    exec(lines, {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    command = ["--ckpt_path", "exps/NAME", "--aggregate", "min", "--vad", "--json", "interview.mp3"]
+    assert inference.main(command) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert len(printed) > 1
+    assert printed == [[str(window[key]) for key in ("start_s", "end_s", "score")] for window in found["windows"]]
+
+
+@pytest.mark.parametrize("name", ["none.wav", "folder", "small.yaml"])
+def test_a_recording_that_cannot_be_read_is_an_error_in_a_program(project, name):
+    judge = inference.open_judge(project[0] / "detector")
+    with pytest.raises(InputError, match=name):
+        judge(project[0] / name)
+
+
+def test_every_program_shown_is_run():
+    shown_code = {str(path.relative_to(ROOT)): len(code_blocks(path.read_text(), "python")) for path in DOCUMENTS}
+    run_here = {"README.md": 1, "docs/inference.md": 1}
+    run_elsewhere = {"CONTRIBUTING.md": 4}  # by tests/test_contributing.py
+    assert {name: n for name, n in shown_code.items() if n} == run_here | run_elsewhere
 
 
 def test_three_lines_use_the_exported_detector_and_give_the_score_of_the_command(project, monkeypatch, capsys):
