@@ -225,7 +225,7 @@ def centroid_figure(cosines: np.ndarray, radii: tuple[float, float] | None, when
         body = f'<div class="planes">{body}</div>'
     words = words.replace("(cosine -", "(cosine −")
     return Markup(
-        f'<figure class="chart geometry{" wide" if n > 2 else ""}" id="centroid-planes" '
+        f'<figure class="chart geometry" id="centroid-planes" '
         f'aria-labelledby="centroid-planes-title"><div class="bar"><h3 id="centroid-planes-title">'
         f"{html.escape(when)}</h3></div>{body}<figcaption>{html.escape(words)}</figcaption></figure>"
     )

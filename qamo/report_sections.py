@@ -147,7 +147,8 @@ def verdict(found: Set) -> str:
     a, b, differences = found.pairs[0]
     difference, drawn = differences[-1]
     points = f"{abs(100 * difference.value):.2f} points"
-    interval = f"95 % interval {-100 * difference.high:.2f} to {-100 * difference.low:.2f}".replace("-", "−")
+    low, high = (round(-100 * end, 2) + 0.0 for end in (difference.high, difference.low))  # no minus before a zero
+    interval = f"95 % interval {low:.2f} to {high:.2f}".replace("-", "−")
     said = f"({interval}, when whole {drawn} are resampled)" if drawn == "speakers" else f"({interval})"
     if difference.high < 0 or difference.low > 0:
         return f"{a.label} is ahead of {b.label} by {points} {said}."
@@ -359,10 +360,12 @@ def histogram_chart(system: System, k: int) -> Chart:
     }
     median_bonafide, median_spoof = float(np.median(system.bonafide)), float(np.median(system.spoof))
     outside = f" {spread.n_outside:,} outlying scores are counted in the outermost bins." if spread.n_outside else ""
+    given = "" if system.given_threshold is None else f", and the given one, {_number(system.given_threshold)}, in blue"
     return Chart(
         f"scores-{k}",
         system.label,
-        f"{len(spread.bonafide)} bins; dashed, the threshold of the EER, {system.eer.threshold:.4g}.{outside}",
+        f"{len(spread.bonafide)} bins; dashed, the threshold of the EER, {_number(system.eer.threshold)}{given}."
+        f"{outside}",
         f"Histogram of the scores of {system.label}: the median is {median_bonafide:.3g} for bona fide speech and "
         f"{median_spoof:.3g} for spoofed speech; the EER threshold is {system.eer.threshold:.4g}.",
         spec,
@@ -467,7 +470,7 @@ def cross_tables(found: Set, a: Factor, b: Factor) -> list[Table]:
                 f"EER % of {system.label} by {a.name} and {b.name}",
                 columns,
                 rows,
-                "Darker is worse; a dash where a class is missing.",
+                "The stronger the colour, the worse; a dash where a class is missing.",
                 shade=True,
             )
         )

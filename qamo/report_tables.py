@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 DASH = "–"
 SHORT = 14  # characters of a row's name that is kept on one line
+BRIEF = 24  # rows of a table that is kept on one sheet of paper
 INTERVALS = ("interval", "signed", "number_interval")
 
 
@@ -121,8 +122,9 @@ def to_html(table: Table) -> str:
         body.append(f"<tr>{''.join(made)}</tr>")
     classes = " ".join(["sortable"] * table.sortable + ["shaded"] * table.shade)
     note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
+    brief = " brief" if len(table.rows) <= BRIEF else ""
     made_html = (
-        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{table.id}-caption">'
+        f'<div class="scroll{brief}" role="region" tabindex="0" aria-labelledby="{table.id}-caption">'
         f'<table id="{table.id}" class="{classes}"><caption id="{table.id}-caption">'
         f"<span>{html.escape(table.caption)}</span></caption><thead>{head}</thead><tbody>{''.join(body)}</tbody></table></div>{note}"
     )

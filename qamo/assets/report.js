@@ -20,7 +20,7 @@
     };
     if (side.scale === "probit") {
       base.splits = (u, i, low, high) => {
-        const inside = TICKS.filter((t) => t[1] >= low - 1e-6 && t[1] <= high + 1e-6).map((t) => t[1]);
+        const inside = TICKS.filter((t) => t[1] >= low - 1e-3 && t[1] <= high + 1e-3).map((t) => t[1]);
         if (inside.length > 1) return inside;
         return [0, 1, 2, 3, 4].map((k) => low + (high - low) * (k + 0.5) / 5);
       };
