@@ -190,7 +190,7 @@ def read_centroids(folder: Path, head: Any, last: dict[str, float]) -> Centroids
             return None
         centroids = state["head.centroids"].detach().double().numpy()
         unit = centroids / np.linalg.norm(centroids, axis=1, keepdims=True)
-        return Centroids(unit @ unit.T, radii, "Centroids of the model")
+        return Centroids(unit @ unit.T, radii, f"Centroid{'s' if len(unit) > 1 else ''} of the model")
     if getattr(head, "n_centroids", 1) == 2 and "centroid_cosine" in last:
         cosine = last["centroid_cosine"]
         return Centroids(np.array([[1, cosine], [cosine, 1]]), radii, "Centroids after the last epoch")

@@ -671,7 +671,9 @@ def mistakes(found: Set, n_worst: int, audio_folder: Path | None, beside: Path, 
 
 
 def player(name: str, clip: str, folder: Path, beside: Path, clips: dict[str, str]) -> str:
-    """An audio element for a trial: its first seconds in the page, or a link where the page is full.
+    """A player for a trial: its first seconds in the page, or a link where the page is full.
+
+    On narrow screens a button takes the place of the browser's own controls, which drop theirs when squeezed.
 
     Args:
         clip: the trial's id among the clips of the page.
@@ -680,15 +682,16 @@ def player(name: str, clip: str, folder: Path, beside: Path, clips: dict[str, st
     if path is None:
         return "no such file"
     label = html.escape(f"Play {name}")
+    button = f'<button type="button" class="play" aria-label="{label}">▶</button>'
     if clip not in clips:
         if sum(map(len, clips.values())) >= CLIPS_BYTES:
             link = quote(os.path.relpath(path, beside))
-            return f'<audio controls preload="none" aria-label="{label}" src="{link}"></audio>'
+            return f'{button}<audio controls preload="none" aria-label="{label}" src="{link}"></audio>'
         try:
             clips[clip] = as_clip(audio.load(path))
         except InputError:
             return "unreadable"
-    return f'<audio controls preload="none" aria-label="{label}" data-clip="{clip}"></audio>'
+    return f'{button}<audio controls preload="none" aria-label="{label}" data-clip="{clip}"></audio>'
 
 
 def find_recording(folder: Path, name: str) -> Path | None:

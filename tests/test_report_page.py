@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -167,7 +168,7 @@ def test_on_a_phone_a_finger_on_a_chart_scrolls_the_page_and_the_buttons_zoom(br
         x, y = box["x"] + box["width"] / 2, box["y"] + 0.8 * box["height"]
         before = tab.evaluate("scrollY")
         swipe(tab, [(x, y - down) for down in (0, 20, 60, 100, 140, 180)])
-        tab.wait_for_function(f"scrollY > {before} + 100")
+        until(tab, f"scrollY > {before} + 100")
         drawing = "document.querySelector('#det canvas').toDataURL()"
         whole = tab.evaluate(drawing)
         tab.locator("#det [data-do=in]").tap()
@@ -176,6 +177,30 @@ def test_on_a_phone_a_finger_on_a_chart_scrolls_the_page_and_the_buttons_zoom(br
             ".tools button", "all => all.map(e => e.getBoundingClientRect()).map(b => Math.min(b.width, b.height))"
         )
         assert min(sizes) >= 32
+
+
+def test_on_a_phone_a_button_plays_and_stops_a_recording_and_no_two_play_at_once(browser, made):
+    with opened(browser, made, **PHONE) as tab:
+        first, second = (tab.locator("#errors button.play").nth(k) for k in (0, 1))
+        assert first.is_visible()
+        assert not tab.locator("#errors audio").first.is_visible()
+        tab.evaluate("document.querySelectorAll('audio').forEach(a => { a.loop = true; })")  # they last a second
+        playing = "[...document.querySelectorAll('audio')].map((a, i) => a.paused ? -1 : i).filter(i => i >= 0).join()"
+        signs = "[...document.querySelectorAll('#errors button.play')].slice(0, 2).map(b => b.textContent).join(' ')"
+        first.tap()
+        until(tab, f"{playing} === '0' && {signs} === '❚❚ ▶'")
+        second.tap()
+        until(tab, f"{playing} === '1' && {signs} === '▶ ❚❚'")
+        second.tap()
+        until(tab, f"{playing} === '' && {signs} === '▶ ▶'")
+
+
+def until(tab: Any, condition: str, seconds: float = 10) -> None:
+    """Wait until a JavaScript expression is true; the page's policy keeps playwright's own way from running."""
+    deadline = time.monotonic() + seconds
+    while not tab.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.02)
 
 
 def swipe(tab: Any, places: list[tuple[float, float]]) -> None:
@@ -313,14 +338,14 @@ def test_the_charts_follow_the_scheme_of_the_reader_and_are_light_on_paper(page)
     drawing = "document.querySelector('#det canvas').toDataURL()"
     light = page.evaluate(drawing)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"light => {drawing} !== light", arg=light)
+    until(page, f"{drawing} !== {light!r}")
     dark = page.evaluate(drawing)
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
     assert page.evaluate(drawing) not in (light, dark)  # light, and as narrow as the paper
     assert len(page.pdf()) > 20_000
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
-    page.wait_for_function(f"dark => {drawing} === dark", arg=dark)
+    until(page, f"{drawing} === {dark!r}")
 
 
 def test_tables_have_captions_and_scopes_and_ids_are_unique(page):

@@ -287,6 +287,20 @@
 
   // Recordings: the page holds each once, however many tables name it.
   for (const player of document.querySelectorAll("audio[data-clip]")) player.src = clips[player.dataset.clip];
+  for (const button of document.querySelectorAll("button.play")) { // in place of the controls on a narrow screen
+    const player = button.nextElementSibling;
+    button.addEventListener("click", () => player.paused ? player.play().catch(() => {}) : player.pause());
+    player.addEventListener("play", () => {
+      for (const other of document.querySelectorAll("audio")) if (other !== player) other.pause();
+      button.textContent = "❚❚";
+      button.setAttribute("aria-pressed", "true");
+    });
+    for (const kind of ["pause", "ended"]) player.addEventListener(kind, () => {
+      button.textContent = "▶";
+      button.setAttribute("aria-pressed", "false");
+    });
+    player.addEventListener("error", () => { button.disabled = true; button.textContent = "–"; });
+  }
 
   // Tables that sort by a click on a heading.
   for (const table of document.querySelectorAll("table.sortable")) {
