@@ -147,7 +147,7 @@ def config_from(args: argparse.Namespace) -> Config:
     path = args.config
     if path is None and (ROOT / "config.yaml").exists():
         path = ROOT / "config.yaml"
-    return load_config(path, overrides)
+    return load_config(path, overrides).remember(overrides)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -489,10 +489,10 @@ def score(
     from model import load_detector
     from qamo.features import fingerprint
     from qamo.files import sha256
-    from qamo.runs import scoring_digest
+    from qamo.runs import asked_of_weights, scoring_digest
     from qamo.scoring import score_trials
 
-    detector = load_detector(weights)
+    detector = load_detector(weights, asked=asked_of_weights(cfg))
     digest = fingerprint(detector)
     attach_cache(cfg, detector, cfg.score.precision)
     detector.to(fabric.device)
@@ -568,12 +568,12 @@ def check_model(cfg: Config) -> str:
     """See that the weights load, and that the disk holds what training with them writes."""
     from model import build_detector, load_detector
     from qamo.files import check_space, size_text
-    from qamo.runs import MODEL, run_folder
+    from qamo.runs import MODEL, asked_of_weights, run_folder
 
     folder = run_folder(cfg)
     if not cfg.train.enabled:
         weights = cfg.score.weights or folder / MODEL
-        load_detector(weights)
+        load_detector(weights, asked=asked_of_weights(cfg))
         return f"model: {weights} loads"
     detector = build_detector(cfg.model)
     needed = disk_bytes(cfg, detector, folder)

@@ -9,8 +9,9 @@ To add a part: write its class, give it a line in a dict below and a section of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ from qamo.nes2net import Nes2Net
 FRONTENDS: dict[str, Callable[..., Any]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
 BACKENDS: dict[str, Callable[..., Any]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
 HEADS: dict[str, Callable[..., Any]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
+FREE = {"qamo.score", "xlsr.attention"}  # settings that may change after training
 
 RUN_MODEL = "model.pt"  # the checkpoint that a finished run is known by
 
@@ -110,7 +112,9 @@ def build_detector(cfg: ModelConfig, *, pretrained: bool = True) -> Detector:
     return _assemble(cfg, {} if pretrained or cfg.frontend != "xlsr" else {"weights": None})
 
 
-def load_detector(path: Path, cfg: ModelConfig | None = None) -> Detector:
+def load_detector(
+    path: Path, cfg: ModelConfig | None = None, *, asked: Mapping[str, Any] = MappingProxyType({})
+) -> Detector:
     """A trained detector, in evaluation mode, from a checkpoint alone; the front end's own file is not needed.
 
     Args:
@@ -118,11 +122,14 @@ def load_detector(path: Path, cfg: ModelConfig | None = None) -> Detector:
             published code (with oc_center.npy beside it where its centroids are kept apart).
         cfg: for a published checkpoint, what its weights do not tell: the number of XLS-R attention heads, the
             score rule, and settings that take no weights. For our own checkpoints what is stored in them counts.
+        asked: settings that someone wants, {"qamo.score": "softmax"}. Those of FREE are followed, others must be
+            what the checkpoint holds.
 
     Raises:
-        InputError: no checkpoint is there, it is damaged, or it holds another network.
+        InputError: no checkpoint is there, it is damaged, or it holds another network or other settings.
     """
     state, config, where = _read_any(Path(path), cfg)
+    config = _following(asked, config, where)
     try:
         found = ModelConfig.model_validate(config)
     except ValidationError as error:
@@ -162,6 +169,24 @@ def _read_any(path: Path, cfg: ModelConfig | None) -> tuple[dict[str, Tensor], d
         return state, {k: base[k] | v if isinstance(v, dict) else v for k, v in (base | config).items()}, path
     content = checked(content, path)
     return content["model"], _agreeing(content["model_config"], cfg, path), path
+
+
+def _following(asked: Mapping[str, Any], config: dict[str, Any], where: Path) -> dict[str, Any]:
+    """A checkpoint's config with what was asked for, as far as its weights leave that open."""
+    sections = {config.get(part) for part in ("frontend", "backend", "head")}
+    for key, value in asked.items():
+        section, _, setting = key.rpartition(".")
+        if section and section not in sections:
+            continue  # of a part that is not there
+        stored = config.get(section, {}).get(setting) if section else config.get(setting)
+        if key in FREE and stored is not None:
+            config = config | {section: config[section] | {setting: value}}
+        elif stored is not None and stored != value:
+            raise InputError(
+                f"model.{key}: {where} was trained with {stored}, {value} was asked for; "
+                "leave the setting out, or train anew"
+            )
+    return config
 
 
 def _agreeing(found: dict[str, Any], cfg: ModelConfig | None, where: Path) -> dict[str, Any]:

@@ -64,11 +64,14 @@ def splits(cfg: Config) -> dict[str, Split]:
     """The training set and each evaluation set that has keys."""
     trials = data_utils.read_protocol(cfg.data.protocols_path / cfg.data.train_protocol)
     found = {"train": read_split(cfg.data.database_path / cfg.data.train_audio, trials.names, ".flac", trials.bonafide)}
-    for name in cfg.eval.sets:
-        entry = cfg.eval.catalogue[name]
-        if entry.keys:
-            keys = read_keys(cfg.data.protocols_path / entry.keys, subset=entry.subset)
-            found[name] = read_split(cfg.data.database_path / entry.audio, keys.names, entry.extension, keys.bonafide)
+    for name, chosen in data_utils.evaluation_sets(cfg.data, cfg.eval).items():
+        if chosen.keys:
+            keys = read_keys(chosen.keys, subset=chosen.subset)
+            label_of = {name.removesuffix(".wav"): label for name, label in zip(keys.names, keys.bonafide.tolist())}
+            names = [name for name in chosen.names if name.removesuffix(".wav") in label_of]
+            entry = cfg.eval.catalogue[name]
+            labels = np.array([label_of[name.removesuffix(".wav")] for name in names])
+            found[name] = read_split(cfg.data.database_path / entry.audio, names, entry.extension, labels)
     return found
 
 

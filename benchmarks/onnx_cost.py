@@ -61,11 +61,11 @@ def measure(run: Path, n_recordings: int) -> None:
             if chosen.keys is None:
                 raise InputError(f"{chosen.list}: no keys, so no EER; leave the set out of eval.sets")
             keys = read_keys(chosen.keys, subset=chosen.subset)
-            path_of = dict(zip(chosen.names, chosen.paths))
+            path_of = {name.removesuffix(".wav"): path for name, path in zip(chosen.names, chosen.paths)}
+            label_of = {name.removesuffix(".wav"): label for name, label in zip(keys.names, keys.bonafide.tolist())}
             step = max(1, len(keys) // n_recordings) if n_recordings else 1
-            names = [name for name in keys.names[::step] if name in path_of]
-            bonafide = dict(zip(keys.names, keys.bonafide.tolist()))
-            labels.append(np.array([bonafide[name] for name in names]))
+            names = [name for name in [*label_of][::step] if name in path_of]
+            labels.append(np.array([label_of[name] for name in names]))
             rows = {way: np.empty(len(names)) for way in ways}
             for place, name in enumerate(names):
                 wave = audio.fit_length(audio.load(path_of[name]), window)[None]

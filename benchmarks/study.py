@@ -119,8 +119,7 @@ class Cell(NamedTuple):
     cfg: Config
     folder: Path
     words: list[str]  # arguments of main.py
-    trained: Path | None  # of a cell that only scores: the model to score with, and how
-    score: str
+    trained: Path | None  # of a cell that only scores: the run whose model it scores with
 
 
 def cell(name: str, seed: int, config: Path, more: Mapping[str, Any]) -> Cell:
@@ -139,13 +138,13 @@ def cell(name: str, seed: int, config: Path, more: Mapping[str, Any]) -> Cell:
         # Inside the trained run, so that removing that run removes what was scored with it.
         trained = study / f"{system.trained_as}_seed{seed}"
         over |= {"train.enabled": False, "run.runs": str(trained), "name": system.score}
-        over["score.weights"] = str(trained / f"model_{system.score}.pt")
+        over |= {"score.weights": str(trained / MODEL), "model.qamo.score": system.score}
     else:
         trained = None
         over |= {"run.runs": str(study), "name": f"{name}_seed{seed}"}
     cfg = load_config(config, over)
     words = ["--config", str(config), *(f"{key}={_as_text(value)}" for key, value in over.items())]
-    return Cell(cfg, cfg.run.runs / str(cfg.name), words, trained, system.score)
+    return Cell(cfg, cfg.run.runs / str(cfg.name), words, trained)
 
 
 def _as_text(value: Any) -> str:
@@ -160,8 +159,6 @@ def carry_out(each: Cell) -> int:
     """
     if finished(each):
         return 0
-    if each.trained is not None:
-        write_rescoring(each.trained / MODEL, Path(str(each.cfg.score.weights)), each.score)
     child = subprocess.Popen([sys.executable, str(ROOT / "main.py"), *each.words], stdout=sys.stderr)
     while True:
         try:
@@ -179,17 +176,6 @@ def finished(each: Cell) -> bool:
         return False
     rows = json.loads(path.read_text())["sets"]
     return all("eer" in rows.get(name, {}) and Path(rows[name]["scores"]).exists() for name in each.cfg.eval.sets)
-
-
-def write_rescoring(model: Path, target: Path, score: str) -> None:
-    """The same weights, in a checkpoint whose head scores in another way."""
-    from qamo.checkpoint import read_checkpoint, write_checkpoint
-
-    content = read_checkpoint(model)
-    state, config = content.pop("model"), content.pop("model_config")
-    config = {**config, "qamo": {**config["qamo"], "score": score}}
-    del content["format"], content["convention"]
-    write_checkpoint(target, model_state=state, model_config=config, **content)
 
 
 # ---- the table

@@ -8,12 +8,21 @@ Parts of the program take plain keyword arguments, so nothing but the commands r
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from qamo import InputError
 
@@ -330,6 +339,23 @@ class Config(Section):
     score: ScoreConfig = ScoreConfig()
     eval: EvalConfig = EvalConfig()
     run: RunConfig = RunConfig()
+    _given: tuple[str, ...] = PrivateAttr(())
+
+    def remember(self, given: Iterable[str]) -> Config:
+        """This config, which knows from now on which dotted keys somebody gave for this call alone."""
+        self._given = tuple(given)
+        return self
+
+    def given(self, section: str) -> dict[str, Any]:
+        """Those keys of a section with their values, without the section's name."""
+        found = {}
+        for key in self._given:
+            if key.startswith(f"{section}."):
+                value: Any = self
+                for part in key.split("."):
+                    value = value[int(part)] if isinstance(value, (list, tuple)) else getattr(value, part)
+                found[key.removeprefix(f"{section}.")] = value
+        return found
 
     @model_validator(mode="after")
     def _classes_match(self) -> Config:

@@ -87,7 +87,7 @@ def _with_ffmpeg(source: Path | bytes, name: str, max_s: float | None, first: Ex
     except ImportError:
         raise InputError(
             f"{name}: not a recording that libsndfile reads ({reason}); for m4a, aac, webm and video: "
-            "pip install -r requirements-extra.txt"
+            "pip install -r requirements.txt"
         ) from None
     try:
         with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:

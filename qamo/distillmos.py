@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qamo import InputError
-from qamo.audio import SAMPLE_RATE
 
 MAX_SAMPLES = 122_880  # 7.68 s: the padded length
 N_FRAMES = 384  # frames of the padded length

@@ -105,6 +105,8 @@ def provenance(root: Path, *, device: Any = "cpu", n_processes: int = 1) -> dict
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    if "torch" in sys.modules:
+        versions["torch"] = sys.modules["torch"].__version__  # names the build too: 2.13.0+cpu
     changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),

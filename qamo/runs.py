@@ -54,6 +54,12 @@ def scoring_digest(model_config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def asked_of_weights(cfg: Config) -> dict[str, Any]:
+    """Model settings given on the command line for weights that are there already, as far as they decide scores."""
+    given = {} if cfg.train.enabled else cfg.given("model")
+    return {key: value for key, value in given.items() if key not in OF_TRAINING}
+
+
 def used_sections(model_config: dict[str, Any]) -> dict[str, Any]:
     """A model config without the sections of parts that it does not choose."""
     used = {model_config[part] for part in ("frontend", "backend", "head")}

@@ -105,7 +105,7 @@ class OnnxScorer:
         try:
             import onnxruntime
         except ImportError:
-            raise InputError(f"{path}: onnxruntime is not installed; pip install -r requirements-extra.txt") from None
+            raise InputError(f"{path}: onnxruntime is not installed; pip install -r requirements.txt") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads
         options.log_severity_level = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -222,6 +223,29 @@ def test_scoring_alone_needs_no_training_data(corpus, capsys):
     capsys.readouterr()
     assert main.main([*words, "--comment_eval", "x"]) == 0
     assert (corpus / "exps" / "again" / "scores" / "seen_x.txt").read_text() == trained
+
+
+def test_settings_asked_of_trained_weights_are_followed_or_refused_and_never_passed_over(corpus, capsys):
+    assert run(corpus, "train.max_epochs=1") == 0
+    model = str(corpus / "exps" / "r" / "model.pt")
+    words = ["--config", str(corpus / "config.yaml"), "--train", "false", "--ckpt_path", model]
+    plain = (corpus / "exps" / "r" / "scores" / "seen.txt").read_text()
+    assert main.main([*words, "--name", "soft", "model.qamo.score=softmax"]) == 0
+    assert (corpus / "exps" / "soft" / "scores" / "seen.txt").read_text() != plain
+    assert main.main([*words, "--name", "mean", "model.qamo.score=mean"]) == 0
+    assert (corpus / "exps" / "mean" / "scores" / "seen.txt").read_text() == plain
+    capsys.readouterr()
+    for asked, says in (
+        (
+            ["model.conformer_tcm.n_blocks=3"],
+            "model.conformer_tcm.n_blocks: .*model.pt was trained with 1, 3 was asked",
+        ),
+        (["--loss", "wce"], "model.head: .*model.pt was trained with qamo, wce was asked for; leave the setting out"),
+    ):
+        assert main.main([*words, "--name", "other", *asked]) == 2
+        assert re.search(says, capsys.readouterr().err)
+    # what is not of its parts, or does not decide scores, is let be
+    assert main.main([*words, "--name", "mean", "model.nes2net.scale=4", "model.xlsr.weights=null"]) == 0
 
 
 def test_scoring_alone_without_weights_says_so(corpus, capsys):
