@@ -125,7 +125,9 @@ class XLSR(nn.Module):
             load_strictly(self.network, state, f"model.xlsr.weights {weights}")
             check_finite(self.network.state_dict(), f"model.xlsr.weights {weights}")
         if gradient_checkpointing and not freeze:
-            self.network.activation_checkpointing_enable({"use_reentrant": False})
+            network: Any = self.network
+            newer = getattr(network, "activation_checkpointing_enable", None)  # the last transformers for Python 3.10
+            (newer or network.gradient_checkpointing_enable)({"use_reentrant": False})  # knows the older name only
         if freeze:
             self.network.requires_grad_(False)
         self.train(self.training)
