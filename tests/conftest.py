@@ -8,7 +8,6 @@ import pytest
 
 from tests import tiny_corpus
 
-
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background by a shell that keeps Ctrl-C from it: commands under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
