@@ -11,12 +11,14 @@ Recordings are taken whole by the trivial features and cut or repeated to the de
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,14 +90,16 @@ def logistic(train: np.ndarray, bonafide: np.ndarray) -> Callable[[np.ndarray], 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    # What scikit-learn 1.8 asks to be told; the last one for Python 3.10 does the same without.
+    told = "use_legacy_attributes" in inspect.signature(LogisticRegressionCV).parameters
+    newer: dict[str, Any] = {"l1_ratios": (0.0,), "use_legacy_attributes": False} if told else {}
     model = make_pipeline(
         StandardScaler(),
         LogisticRegressionCV(
             Cs=np.logspace(-4, 1, 6),
             cv=5,
-            l1_ratios=(0.0,),
             scoring="neg_log_loss",
-            use_legacy_attributes=False,
+            **newer,
             max_iter=2000,
             class_weight="balanced",
         ),
