@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -54,3 +55,36 @@ def test_every_make_target_exists(path):
 
 if __name__ == "__main__":
     (ROOT / "docs" / "files.md").write_text(listing())
+
+
+def test_figures_of_speed_in_the_documents_are_those_that_were_measured():
+    found = json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text())
+    scored, trained, data = found["scoring"], found["training"], found["data"]
+    readme, reproduce = ((ROOT / name).read_text() for name in ("README.md", "docs/reproduce.md"))
+    n_trials, n_train, n_dev = 829_808, 25_380, 24_844
+    for version in ("32", "bf16-mixed"):
+        row, step = scored["versions"][version], trained["versions"][version]
+        plain_score, plain_step = (part["versions"]["yardstick"]["wall_s"] for part in (scored, trained))
+        cost, step_cost = row["cpu_s"] / scored["n_clips"], step["cpu_s"] / trained["batch_size"]
+        expected = [
+            f"{plain_score / row['wall_s']:.1f} times, {row['wall_s'] / scored['n_clips']:.2f} s a clip",
+            f"{plain_step / step['wall_s']:.1f} times, {step['wall_s']:.1f} s",
+            f"{scored['peak_mb'][f'{version} (batch 10)'] / 1000:.1f} GB",
+        ]
+        kind = version.removesuffix("-mixed").replace("32", "fp32")
+        peak = max(v for name, v in scored["gflops_peak"].items() if name.startswith(f"peak {kind}"))
+        expected += [f"{row['gflops'] / peak:.0%}".replace("%", " %"), f"{n_trials * cost / 86_400:.1f}"]
+        for figure in expected:
+            assert figure in readme, figure
+        epoch_hours = (n_train * step_cost + n_dev * cost) / 3600
+        for figure in (
+            f"{cost:.2f}",
+            f"{step_cost:.1f}",
+            f"{n_trials * cost / 86_400:.1f} core-days",
+            f"{epoch_hours:.0f} core-hours",
+        ):
+            assert figure in reproduce, figure
+    boosted, plain = data["versions"]["ours"]["cpu_s"], data["versions"]["yardstick"]["cpu_s"]
+    assert f"{plain / boosted:.1f} times librosa" in readme
+    assert f"{data['n_clips'] / boosted:.0f} clips of 4 s a second" in readme
+    assert f"{found['cache']['first_s'] / found['cache']['second_s']:.0f} times faster at the second pass" in readme
