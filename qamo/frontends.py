@@ -136,6 +136,10 @@ class XLSR(nn.Module):
         self.cpu_pass.forget()
         return super().train(mode and not self.frozen)
 
+    def _apply(self, *args: Any, **kwargs: Any) -> XLSR:
+        self.cpu_pass.forget()  # what to() and float() do to weights, autograd does not see
+        return super()._apply(*args, **kwargs)
+
     def forward(self, wave: Tensor) -> Tensor:
         if wave.shape[1] < XLSR_MIN_SAMPLES:
             raise InputError(

@@ -1,7 +1,8 @@
 """Matrix products on a CPU by oneDNN, forwards and backwards.
 
 PyTorch gives float32 products to MKL, which on AMD processors leaves half of the machine unused. What is called here is
-what torch.compile calls; it is not public, so `has_onednn` asks first whether it is there and right.
+what torch.compile calls; it is not public, so `has_onednn` asks first whether it is there and right. In bfloat16 it
+takes a processor with AVX-512 or the like, where PyTorch's own products take any.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ class Linear(nn.Linear):
 
 
 @cache
-def has_onednn() -> bool:
-    """Whether oneDNN's matrix product is there and right. It is what torch.compile uses, and not public."""
+def has_onednn(dtype: torch.dtype = torch.float32) -> bool:
+    """Whether oneDNN's matrix product is there and right, with plain and with packed weights."""
     if not torch.backends.mkldnn.is_available():
         return False
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        x, weight = torch.ones(3, 8), torch.arange(40.0).view(5, 8)
+        x, weight = torch.ones(3, 8, dtype=dtype), (torch.arange(40) % 7).view(5, 8).to(dtype)  # sums that 8 bits hold
         try:
             right = x @ weight.T
             return torch.equal(_product(x, weight, None), right) and torch.equal(_product(x, pack(weight), None), right)
@@ -71,7 +72,7 @@ def framed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, kernel: int, s
     Returns:
         ((R - kernel) // stride + 1, m)
     """
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias)):
         return _FramedLinear.apply(x, weight, bias, kernel, stride)
     return _product(_frames(x, kernel, stride), weight, bias)
 

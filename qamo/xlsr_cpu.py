@@ -37,21 +37,25 @@ QUERIES_AT_ONCE = 512  # of attention in bfloat16, which is faster with its matr
 
 def usable(network: nn.Module, wave: Tensor) -> bool:
     """Whether this pass can stand in for the network's own on this wave."""
-    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
     return (
         wave.device.type == "cpu"
         and wave.dtype == torch.float32
         and next(network.parameters()).dtype == torch.float32
         and not wave.requires_grad
-        and not autocast
+        and dtype in (torch.float32, torch.bfloat16)
         and not torch.compiler.is_compiling()  # an export follows the network's own steps
         and not torch.jit.is_tracing()
-        and has_onednn()
+        and has_onednn(dtype)
     )
 
 
 class CPUPass:
-    """(B, T) -> (B, F, D), with what it derives from the weights for as long as they stay as they are."""
+    """(B, T) -> (B, F, D), with what it derives from the weights for as long as they stay as they are.
+
+    A change is seen where autograd sees it: optimisers, load_state_dict, `with no_grad()`. What writes to
+    `weight.data`, or in place to an inference tensor, calls `forget`, as train(), eval() and to() of the front end do.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, str], tuple[list[Tensor], Any, Tensor]] = {}

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,6 +215,36 @@ def test_a_linear_layer_is_torchs_with_and_without_gradients():
     no_bias = products.Linear(40, 24, bias=False)
     x = torch.randn(2, 40)
     torch.testing.assert_close(no_bias(x), x @ no_bias.weight.T, atol=1e-5, rtol=0)
+    ours.float().weight.requires_grad_(False)  # a layer of which the bias alone is trained
+    ours.bias.grad = None
+    ours(x).sum().backward()
+    assert ours.bias.grad.tolist() == [2.0] * 24
+
+
+def test_weights_that_change_format_and_come_back_are_seen():
+    fast, plain = both()
+    wave = waves(1, 6_400)
+    with torch.inference_mode():
+        fast(wave)
+        assert fast.cpu_pass._kept
+        fast.bfloat16()
+        assert not fast.cpu_pass._kept  # nor does a network that moved to a GPU leave packed weights behind
+        torch.testing.assert_close(fast.float()(wave), plain.bfloat16().float()(wave), atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of oneDNN's instruction sets on x86")
+def test_a_processor_without_products_in_bfloat16_takes_the_plain_way():
+    program = """
+import torch
+from qamo import products
+from tests.test_xlsr_cpu import both, waves
+assert products.has_onednn() and not products.has_onednn(torch.bfloat16)
+fast, plain = both()
+with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+    assert torch.equal(fast(waves(1, 6_400)), plain(waves(1, 6_400)))
+"""
+    older = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1], env=older, check=True)
 
 
 def test_where_the_faster_way_does_not_hold_the_plain_one_is_taken(count_passes, monkeypatch):
@@ -222,7 +257,7 @@ def test_where_the_faster_way_does_not_hold_the_plain_one_is_taken(count_passes,
         eager(wave)
         with torch.autocast("cpu", dtype=torch.float16):
             fast(wave)
-        monkeypatch.setattr(xlsr_cpu, "has_onednn", lambda: False)
+        monkeypatch.setattr(xlsr_cpu, "has_onednn", lambda dtype: False)
         fast(wave)
     torch.export.export(xlsr(), (wave,))
     assert count_passes == []
