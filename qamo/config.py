@@ -8,7 +8,7 @@ Parts of the program take plain keyword arguments, so nothing but the commands r
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -341,19 +341,19 @@ class Config(Section):
     run: RunConfig = RunConfig()
     _given: tuple[str, ...] = PrivateAttr(())
 
-    def remember(self, given: Iterable[str]) -> Config:
-        """This config, which knows from now on which dotted keys somebody gave for this call alone."""
-        self._given = tuple(given)
+    def remember(self, given: Mapping[str, Any]) -> Config:
+        """This config, which knows from now on what somebody gave for this call alone: `overrides` of `load_config`."""
+        self._given = tuple(leaf for key, value in given.items() for leaf in _leaves(key, value))
         return self
 
     def given(self, section: str) -> dict[str, Any]:
-        """Those keys of a section with their values, without the section's name."""
+        """Those dotted keys of a section with their values, without the section's name."""
         found = {}
         for key in self._given:
             if key.startswith(f"{section}."):
-                value: Any = self
+                value: Any = self.model_dump()
                 for part in key.split("."):
-                    value = value[int(part)] if isinstance(value, (list, tuple)) else getattr(value, part)
+                    value = value[int(part)] if isinstance(value, (list, tuple)) else value[part]
                 found[key.removeprefix(f"{section}.")] = value
         return found
 
@@ -434,6 +434,14 @@ def _parse(dotted: str, text: str) -> Any:
         return yaml.safe_load(text) if text else ""
     except yaml.YAMLError:
         raise InputError(f"{dotted}: {text!r} is not a YAML value; quote it") from None
+
+
+def _leaves(dotted: str, value: Any) -> list[str]:
+    """The keys below `dotted` that a value sets: model.qamo={score: max} is model.qamo.score."""
+    value = _parse(dotted, value) if isinstance(value, str) else value
+    if not isinstance(value, Mapping):
+        return [dotted]
+    return [leaf for key, item in value.items() for leaf in _leaves(f"{dotted}.{key}", item)]
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -232,6 +232,7 @@ def test_settings_asked_of_trained_weights_are_followed_or_refused_and_never_pas
     plain = (corpus / "exps" / "r" / "scores" / "seen.txt").read_text()
     assert main.main([*words, "--name", "soft", "model.qamo.score=softmax"]) == 0
     assert (corpus / "exps" / "soft" / "scores" / "seen.txt").read_text() != plain
+    assert main.main([*words, "--name", "soft", "model.qamo={score: softmax}"]) == 0  # the same, so scored before
     assert main.main([*words, "--name", "mean", "model.qamo.score=mean"]) == 0
     assert (corpus / "exps" / "mean" / "scores" / "seen.txt").read_text() == plain
     capsys.readouterr()
@@ -240,6 +241,7 @@ def test_settings_asked_of_trained_weights_are_followed_or_refused_and_never_pas
             ["model.conformer_tcm.n_blocks=3"],
             "model.conformer_tcm.n_blocks: .*model.pt was trained with 1, 3 was asked",
         ),
+        (["model={head: wce}"], "model.head: .*model.pt was trained with qamo, wce was asked for"),
         (["--loss", "wce"], "model.head: .*model.pt was trained with qamo, wce was asked for; leave the setting out"),
     ):
         assert main.main([*words, "--name", "other", *asked]) == 2

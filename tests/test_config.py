@@ -80,6 +80,18 @@ def test_every_flag_sets_the_key_that_the_table_names(flag):
     assert plain != expected
 
 
+def test_what_was_given_for_a_call_is_known_key_by_key_however_it_was_written(tmp_path):
+    (tmp_path / "c.yaml").write_text("model: {head: wce}\n")
+    words = ["--config", str(tmp_path / "c.yaml"), "model.conformer_tcm.n_heads=2", "model.qamo={score: max}"]
+    config = resolved(
+        "model={backend: nes2net}", *words, "seed=3", "data.rawboost.snr_db.1=30", "eval.catalogue.LA.audio=here"
+    )
+    assert config.given("model") == {"conformer_tcm.n_heads": 2, "qamo.score": "max", "backend": "nes2net"}
+    assert config.given("data") == {"rawboost.snr_db.1": 30}
+    assert config.given("eval") == {"catalogue.LA.audio": "here"}
+    assert config.model_copy(update={"seed": 4}).given("model") == config.given("model")
+
+
 def test_the_paper_preset_sets_its_scale_and_score():
     qamo = resolved("--preset", "paper").model.qamo
     assert (qamo.scale, qamo.score) == (20.0, "softmax")
