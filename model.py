@@ -1,6 +1,6 @@
 """The detector: front end -> back end -> head, three plain dicts of them, and ways to build and load one.
 
-    front end   (B, T) -> (B, F, D)    attributes dim, frozen
+    front end   (B, T) -> (B, F, D)    attributes dim, frozen, mixed
     back end    (B, F, D) -> (B, E)    attribute dim
     head        (B, E) -> (B,)         method loss(embedding, bonafide, quality)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 ROWS_FORESEEN = 1024  # of a product, for packing; others are right too
 
@@ -93,6 +94,7 @@ class _FramedLinear(torch.autograd.Function):
         return _product(_frames(x, kernel, stride), weight, bias)
 
     @staticmethod
+    @once_differentiable  # the products in it are not recorded: a second derivative would be silently wrong
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         kernel, stride, has_bias = ctx.sizes

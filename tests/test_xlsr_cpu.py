@@ -219,6 +219,10 @@ def test_a_linear_layer_is_torchs_with_and_without_gradients():
     ours.bias.grad = None
     ours(x).sum().backward()
     assert ours.bias.grad.tolist() == [2.0] * 24
+    x = torch.randn(2, 40, requires_grad=True)
+    (first,) = torch.autograd.grad(ours(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):  # no second derivative in place of a wrong one
+        first.sum().backward()
 
 
 def test_weights_that_change_format_and_come_back_are_seen():
