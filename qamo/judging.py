@@ -40,6 +40,8 @@ class Rule:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
+        if self.aggregate not in AGGREGATES:
+            raise InputError(f"--aggregate: expected {' or '.join(AGGREGATES)}, found {self.aggregate!r}")
         if not 0 <= self.overlap < 1:
             raise InputError(f"--overlap: expected a share from 0 up to but not 1, found {self.overlap:g}")
         if not 0 < self.prior < 1:

@@ -21,6 +21,8 @@ ONNX_METADATA = "qamo"  # key of the JSON text in an ONNX file that says what th
 ONNX_FORMAT = "qamo onnx 1"
 CONVENTION = "bonafide=1, higher=bona fide"
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 class Scorer(Protocol):
     """See the module's contract."""
@@ -51,8 +53,10 @@ def open_scorer(
         calibration_file: in place of the calibration beside the weights.
 
     Raises:
-        InputError: nothing usable is there, or the calibration is of other weights.
+        InputError: nothing usable is there, the calibration is of other weights, or the device is none of these.
     """
+    if device not in DEVICES:
+        raise InputError(f"--device: expected {' or '.join(DEVICES)}, found {device!r}")
     path = Path(path)
     if not path.exists():
         raise InputError(

@@ -474,6 +474,12 @@ def test_a_recording_that_cannot_be_read_is_an_error_in_a_program(project, name)
         judge(project[0] / name)
 
 
+@pytest.mark.parametrize("settings", [{"aggregate": "median"}, {"device": "cuda:1"}, {"overlap": 1.0}])
+def test_a_setting_that_a_program_got_wrong_is_refused_before_a_recording_is_read(project, settings):
+    with pytest.raises(InputError, match=f"--{next(iter(settings))}: expected"):
+        inference.open_judge(project[0] / "detector", **settings)
+
+
 def test_every_program_shown_is_run():
     shown_code = {str(path.relative_to(ROOT)): len(code_blocks(path.read_text(), "python")) for path in DOCUMENTS}
     run_here = {"README.md": 1, "docs/inference.md": 1}
