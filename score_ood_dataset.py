@@ -11,7 +11,7 @@ The first line printed is `eer: 7.46`, in percent. The interval draws whole spea
 from __future__ import annotations
 
 import argparse
-import signal
+import os
 import sys
 from pathlib import Path
 
@@ -125,5 +125,10 @@ def by_quality(keys: Keys, scores: np.ndarray, mos: np.ndarray, *, n_resamples: 
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head -1` is how scripts read the EER
-    sys.exit(main())
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head -1` is how scripts read the EER
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
+        status = 0
+    sys.exit(status)

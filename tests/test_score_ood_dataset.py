@@ -171,3 +171,12 @@ def test_in_the_wild_takes_a_fraction_of_a_second_from_the_shell():
     assert done.stdout.startswith("eer: 7.46\n")
     # Processor time, since other processes may keep this one waiting: 0.21 s. The benchmark measures by the clock.
     assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.7
+
+
+def test_a_reader_that_stops_after_the_first_line_is_no_fault(small):
+    command = [sys.executable, str(ROOT / "score_ood_dataset.py"), str(small / "s.txt"), str(small)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()  # before anything is written
+    _, said = process.communicate()
+    assert (process.returncode, said) == (0, b"")
