@@ -148,7 +148,7 @@ def products() -> dict[str, Callable[[], Any]]:
         a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
         if name == "fp32":
             made["fp32 MKL"] = functools.partial(torch.matmul, a, b)
-        if parts.has_onednn():
+        if parts.has_onednn(dtype):
             made[f"{name} oneDNN"] = functools.partial(parts._product, a, b, None)
     return made
 

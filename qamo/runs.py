@@ -27,6 +27,18 @@ INDIFFERENT = (
 # Keys of the model that do not decide what a checkpoint's scores are.
 OF_TRAINING = ("xlsr.weights", "xlsr.freeze", "xlsr.gradient_checkpointing", "distillmos.freeze")
 
+# Settings of heads that shape the loss and no score.
+OF_LOSS = (
+    "radius_bonafide",
+    "radius_spoof",
+    "alpha",
+    "scale",
+    "margin",
+    "quality_weight",
+    "weight_spoof",
+    "weight_bonafide",
+)
+
 
 def run_folder(cfg: Config) -> Path:
     """The folder of a run: its name, or one made of its parts and a digest of all that decides its weights."""
@@ -57,7 +69,7 @@ def scoring_digest(model_config: dict[str, Any]) -> str:
 def asked_of_weights(cfg: Config) -> dict[str, Any]:
     """Model settings given on the command line for weights that are there already, as far as they decide scores."""
     given = {} if cfg.train.enabled else cfg.given("model")
-    return {key: value for key, value in given.items() if key not in OF_TRAINING}
+    return {key: value for key, value in given.items() if key not in OF_TRAINING and key.split(".")[-1] not in OF_LOSS}
 
 
 def used_sections(model_config: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import main
+from qamo.runs import asked_of_weights
 
 
 def run(corpus: Path, *words: str) -> int:
@@ -275,3 +276,9 @@ def test_on_bad_audio_fail_stops_at_the_first(corpus, capsys):
 def refusal_after_training(corpus: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert run(corpus, *words) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_settings_of_the_loss_are_nothing_that_weights_could_contradict():
+    words = ["--train", "false", "--preset", "paper", "model.wce.weight_spoof=0.3", "--heads", "2"]
+    cfg = main.config_from(main.build_parser().parse_intermixed_args(words))
+    assert asked_of_weights(cfg) == {"qamo.score": "softmax", "conformer_tcm.n_heads": 2}

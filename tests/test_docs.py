@@ -53,10 +53,6 @@ def test_every_make_target_exists(path):
     assert set(re.findall(r"(?:`|^)make ([a-z-]+)", path.read_text(), re.MULTILINE)) <= targets
 
 
-if __name__ == "__main__":
-    (ROOT / "docs" / "files.md").write_text(listing())
-
-
 def test_figures_of_speed_in_the_documents_are_those_that_were_measured():
     found = json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text())
     scored, trained, data = found["scoring"], found["training"], found["data"]
@@ -88,3 +84,7 @@ def test_figures_of_speed_in_the_documents_are_those_that_were_measured():
     assert f"{plain / boosted:.1f} times librosa" in readme
     assert f"{data['n_clips'] / boosted:.0f} clips of 4 s a second" in readme
     assert f"{found['cache']['first_s'] / found['cache']['second_s']:.0f} times faster at the second pass" in readme
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "files.md").write_text(listing())
