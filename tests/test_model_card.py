@@ -87,7 +87,7 @@ def test_the_hub_reads_the_metadata_of_the_card(folder, trained_run):
     data = ModelCard.load(folder / "README.md").data
     sets = json.loads((trained_run / "results.json").read_text())["sets"]
     assert {(r.dataset_name, r.metric_value) for r in data.eval_results} == {(n, r["eer"]) for n, r in sets.items()}
-    assert data.library_name == "qamo"
+    assert data.to_dict()["library_name"] == "qamo"
 
 
 def test_weights_without_their_run_get_a_card_that_says_so(trained_run, tmp_path):
