@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -402,11 +403,11 @@ def wave_batches(
         return
     pool = ThreadPoolExecutor(n_workers, thread_name_prefix="decode")
     try:
-        ahead = deque(pool.submit(read, batch) for batch in places[: 2 * n_workers])
-        for batch in [*places[2 * n_workers :], *[None] * len(ahead)]:
+        waiting = iter(places)
+        ahead = deque(pool.submit(read, batch) for batch in islice(waiting, 2 * n_workers))
+        while ahead:
             first = ahead.popleft().result()
-            if batch is not None:
-                ahead.append(pool.submit(read, batch))
+            ahead.extend(pool.submit(read, batch) for batch in islice(waiting, 1))
             yield first
     finally:
         pool.shutdown(cancel_futures=True)

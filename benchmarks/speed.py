@@ -12,7 +12,6 @@ run keep their last figures.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import functools
 import gc
 import json
@@ -58,7 +57,7 @@ def in_turns(
     for _ in range(rounds):
         for name, run in versions.items():
             gc.collect()
-            hand_out_memory_as_ever() if name == "yardstick" else memory.keep_freed()
+            memory.as_ever() if name == "yardstick" else memory.keep_freed()
             started, started_cpu = time.perf_counter(), time.process_time()
             run()
             wall[name].append(time.perf_counter() - started)
@@ -76,15 +75,6 @@ def in_turns(
             "rounds": rounds,
         }
     return found
-
-
-def hand_out_memory_as_ever() -> None:
-    """Undo `memory.keep_freed`: glibc's malloc as it is once a large block has been freed."""
-    if platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        mmap_threshold = -3
-        for name, value in ((memory.M_MMAP_MAX, 65_536), (mmap_threshold, 2**25), (memory.M_TRIM_THRESHOLD, 2**26)):
-            mallopt(name, value)
 
 
 def make_clips(folder: Path, n: int, seconds: float = 4.0) -> list[Path]:

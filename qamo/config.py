@@ -349,9 +349,10 @@ class Config(Section):
     def given(self, section: str) -> dict[str, Any]:
         """Those dotted keys of a section with their values, without the section's name."""
         found = {}
+        tree = self.model_dump()
         for key in self._given:
             if key.startswith(f"{section}."):
-                value: Any = self.model_dump()
+                value: Any = tree
                 for part in key.split("."):
                     value = value[int(part)] if isinstance(value, (list, tuple)) else value[part]
                 found[key.removeprefix(f"{section}.")] = value

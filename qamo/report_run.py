@@ -13,9 +13,9 @@ import numpy as np
 from qamo import InputError, audio
 from qamo.report_page import COLORS, DASHES, Chart, Section, centroid_figure, rounded
 from qamo.report_tables import Column, Table
+from qamo.runs import MODEL
 
 MOS_THRESHOLD = 2.5  # between the paper's quality classes
-RUN_MODEL = "model.pt"  # in a run's folder, once its training is finished
 # Settings that say where and not what, or too much.
 SILENT = ("data.database_path", "data.protocols_path", "data.rawboost.", "data.n_workers")
 
@@ -177,15 +177,13 @@ def read_centroids(folder: Path, head: Any, last: dict[str, float]) -> Centroids
         last: the last row of metrics.jsonl.
     """
     radii = (head.radius_bonafide, head.radius_spoof) if hasattr(head, "radius_bonafide") else None
-    if (folder / RUN_MODEL).is_file() and importlib.util.find_spec("torch"):
+    if (folder / MODEL).is_file() and importlib.util.find_spec("torch"):
         from qamo.checkpoint import read_torch
 
-        content = read_torch(folder / RUN_MODEL)  # mapped, not read: a large front end stands beside them
+        content = read_torch(folder / MODEL)  # mapped, not read: a large front end stands beside them
         state = content.get("model") if isinstance(content, dict) else None
         if not isinstance(state, dict):
-            raise InputError(
-                f"{folder / RUN_MODEL}: expected a checkpoint with 'model', found none; train the run again"
-            )
+            raise InputError(f"{folder / MODEL}: expected a checkpoint with 'model', found none; train the run again")
         if "head.centroids" not in state:
             return None
         centroids = state["head.centroids"].detach().double().numpy()

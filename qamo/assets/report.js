@@ -102,7 +102,7 @@
         value: (u, v, k, i) => valueAt(s, i), spanGaps: false,
         fill: s.fill ? color + "2e" : undefined,
         paths: s.hidden || scatter ? () => null : s.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
-        points: { show: scatter || !!s.points, size: scatter ? 7 : 7, width: s.hollow ? 1.75 : 1, fill: s.hollow ? colorOf("card") : color, stroke: color },
+        points: { show: scatter || !!s.points, size: 7, width: s.hollow ? 1.75 : 1, fill: s.hollow ? colorOf("card") : color, stroke: color },
       });
     }
     const u = new uPlot({
