@@ -29,7 +29,7 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 kill-test: $(STAMP)
-	$(BIN)/python -m tests.kill --kills 24 $(ARGS)
+	$(BIN)/python -m tests.support.kill --kills 24 $(ARGS)
 
 study: corpus
 	$(BIN)/python benchmarks/study.py $(ARGS) --config database/$(MINI).yaml

@@ -23,14 +23,15 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from qamo import InputError, audio
-from qamo.augmented_mos import AugmentedMOS
-from qamo.config import DataConfig, EvalConfig
+from qamo import InputError
+from qamo.audio import load as audio
+from qamo.audio.rawboost import rawboost
+from qamo.config.schema import DataConfig, EvalConfig
 from qamo.files import sha256
-from qamo.keys import Keys, read_keys
-from qamo.rawboost import rawboost
-from qamo.recordings import Recordings, check_name, check_recordings, lines_of, read_trial_list
-from qamo.trainer import Batch
+from qamo.quality.augmented_mos import AugmentedMOS
+from qamo.training.loop import Batch
+from qamo.trials.keys import Keys, read_keys
+from qamo.trials.recordings import Recordings, check_name, check_recordings, lines_of, read_trial_list
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ class TrainSet(Dataset[Item]):
     """Windows of a protocol's recordings, RawBoosted on a share of the draws.
 
     Args:
-        rawboost_options: keyword arguments of `qamo.rawboost.rawboost`; None: never augmented (the dev set).
+        rawboost_options: keyword arguments of `qamo.audio.rawboost.rawboost`; None: never augmented (the dev set).
         share: probability that an utterance is augmented in an epoch.
         mos_of: wave -> MOS; needed where the rule predicts the class of augmented speech.
     """

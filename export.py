@@ -39,10 +39,10 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from qamo import legacy
-    from qamo.checkpoint import share
-    from qamo.config import XLSRConfig
-    from qamo.frontends import XLSR, read_xlsr
+    from qamo.config.schema import XLSRConfig
+    from qamo.networks import published as legacy
+    from qamo.networks.xlsr import XLSR, read_xlsr
+    from qamo.training.checkpoint import share
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: expected a new or an empty folder to write to; choose another with -o")
@@ -71,9 +71,10 @@ def export_folder(run: Path, folder: Path) -> float:
         InputError: the run cannot be read, or the folder holds something already.
     """
     from model import load_detector
-    from qamo import calibration, scorers
-    from qamo.checkpoint import write_exported
-    from qamo.model_card import write_card
+    from qamo.evaluation import calibration
+    from qamo.export.model_card import write_card
+    from qamo.inference import scorer as scorers
+    from qamo.training.checkpoint import write_exported
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: expected a new or an empty folder to write to; choose another with -o")
@@ -100,7 +101,8 @@ def export_onnx(run: Path, path: Path, *, int8: bool) -> str:
         InputError: the run cannot be read, packages are missing, or a part has no form in ONNX.
     """
     from model import load_detector
-    from qamo import onnx_export, scorers
+    from qamo.export import onnx as onnx_export
+    from qamo.inference import scorer as scorers
 
     if path.suffix != ".onnx":
         raise InputError(f"-o {path}: expected a name that ends in .onnx, by which inference.py knows the format")
@@ -126,9 +128,9 @@ def export_reference(run: Path, path: Path, xlsr: Path | None) -> float:
     import torch
 
     from model import load_detector
-    from qamo import legacy
-    from qamo.config import ModelConfig
+    from qamo.config.schema import ModelConfig
     from qamo.files import replacing
+    from qamo.networks import published as legacy
 
     detector = load_detector(run)
     config = _config(detector)

@@ -27,11 +27,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qamo import InputError, calibration
+from qamo import InputError
+from qamo.evaluation import calibration
 
 if TYPE_CHECKING:
-    from qamo.judging import Judgement, Rule
-    from qamo.scorers import Scorer
+    from qamo.inference.judge import Judgement, Rule
+    from qamo.inference.scorer import Scorer
 
 STOPPED = 130  # the exit status after Ctrl-C, as shells have it
 COLUMNS = [
@@ -109,10 +110,10 @@ def calibrate(args: argparse.Namespace) -> int:
 
 
 def score(args: argparse.Namespace) -> int:
-    from qamo import memory
-    from qamo.judging import Rule, judge_file, meaning
-    from qamo.mos import build_predictor
-    from qamo.scorers import open_scorer
+    from qamo.inference.judge import Rule, judge_file, meaning
+    from qamo.inference.scorer import open_scorer
+    from qamo.networks.cpu import malloc as memory
+    from qamo.quality.predictors import build_predictor
 
     given = [*args.paths, *args.wav_path]
     if args.ckpt_path is None:
@@ -186,14 +187,14 @@ def open_judge(path: Path | str, *, device: str = "auto", **settings: Any) -> Ca
     Args:
         path: run, checkpoint, exported folder or .onnx file.
         device: auto, cpu or cuda.
-        settings: of `qamo.judging.Rule`, such as aggregate="min", threshold=0.3 or skip_pauses=True (--vad).
+        settings: of `qamo.inference.judge.Rule`, such as aggregate="min", threshold=0.3 or skip_pauses=True (--vad).
 
     Raises:
         InputError: the detector cannot be read; from the function it returns: the recording cannot be.
     """
-    from qamo.decoding import decode
-    from qamo.judging import Rule, judge
-    from qamo.scorers import open_scorer
+    from qamo.audio.decoding import decode
+    from qamo.inference.judge import Rule, judge
+    from qamo.inference.scorer import open_scorer
 
     rule = Rule(**settings)
     scorer = open_scorer(Path(path), load_detector, device=device)
@@ -209,7 +210,7 @@ def load_detector(path: Path) -> Any:
 
 def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Recordings in the order of the arguments, folders searched in the order of names; with what is wrong, or ""."""
-    from qamo.decoding import EXTENSIONS
+    from qamo.audio.decoding import EXTENSIONS
 
     for path in paths:
         if not path.is_dir():
@@ -223,7 +224,7 @@ def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def failed(path: Path, fault: str) -> Judgement:
-    from qamo.judging import Judgement
+    from qamo.inference.judge import Judgement
 
     return Judgement(path=str(path), error=fault)
 
@@ -252,7 +253,7 @@ def row(judgement: Judgement) -> str:
 
 
 def to_table(judgements: Sequence[Judgement], scorer: Scorer, rule: Rule) -> str:
-    from qamo.judging import meaning
+    from qamo.inference.judge import meaning
 
     lines = [row(j) if j.error is None else f"{'-':>8}  {j.error}" for j in judgements]
     return "\n".join([*meaning(scorer, rule), "", heading(), *lines]) + "\n"
@@ -279,7 +280,7 @@ def is_picture(path: Path) -> bool:
 
 def plot(target: Path, wave: Any, judgement: Judgement, scorer: Scorer, rule: Rule, *, number: int) -> None:
     """Draw into the file `target`, or into the folder `target`, numbered so that equal names cannot clash."""
-    from qamo import timeline
+    from qamo.inference import timeline
 
     path = target if is_picture(target) else target / f"{number:04d}_{Path(judgement.path).stem}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

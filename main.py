@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qamo import InputError
-from qamo.config import Config, load_config, parse_assignments, to_yaml
+from qamo.config.schema import Config, load_config, parse_assignments, to_yaml
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from qamo.stopping import StopFlag
+    from qamo.training.signals import StopFlag
 
 log = logging.getLogger("main")
 
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.print_config:
             print(to_yaml(cfg), end="")
             return 0
-        from qamo.runlog import start_log
+        from qamo.training.runlog import start_log
 
         start_log()
         if args.check:
@@ -181,7 +181,7 @@ def run(cfg: Config) -> tuple[int, dict[str, Any]]:
     """Train unless it was done, score what was not scored, print the table: (exit status, results)."""
     import torch
 
-    from qamo.runs import run_folder
+    from qamo.training.folder import run_folder
 
     if cfg.run.n_threads:
         torch.set_num_threads(cfg.run.n_threads)
@@ -207,7 +207,7 @@ def _with_others(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[s
 
 def _holding(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
     from qamo.files import holding, remove_temporaries
-    from qamo.runlog import start_log
+    from qamo.training.runlog import start_log
 
     with holding(folder, doing="training or scoring"):
         for part in (folder, folder / "scores"):
@@ -224,7 +224,8 @@ def launch(cfg: Config) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    from qamo import memory, precision
+    from qamo.networks.cpu import malloc as memory
+    from qamo.training import precision
 
     n_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
@@ -267,11 +268,11 @@ def this_command() -> str:
 def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
     """What one process does of a run."""
     import data_utils
-    from qamo import results
+    from qamo.evaluation import results
+    from qamo.evaluation.score_set import check_free
     from qamo.files import check_writable, write_json
-    from qamo.runs import MODEL, same_training
-    from qamo.scoring import check_free
-    from qamo.stopping import Interrupted, stopping_on_signals
+    from qamo.training.folder import MODEL, same_training
+    from qamo.training.signals import Interrupted, stopping_on_signals
 
     started = time.monotonic()
     known = same_training(cfg, folder) if cfg.train.enabled else False
@@ -327,7 +328,7 @@ def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]
 
 def series(cfg: Config, seeds: Sequence[int]) -> int:
     """A run for each seed, then mean and deviation."""
-    from qamo.results import series_table
+    from qamo.evaluation.results import series_table
 
     every = []
     for seed in seeds:
@@ -368,10 +369,11 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
 
     import data_utils
     from model import build_detector
-    from qamo import runs, trainer
-    from qamo.checkpoint import average, write_checkpoint
     from qamo.files import check_space, write_json, write_text
-    from qamo.runlog import EpochLog, provenance
+    from qamo.training import folder as runs
+    from qamo.training import loop as trainer
+    from qamo.training.checkpoint import average, write_checkpoint
+    from qamo.training.runlog import EpochLog, provenance
 
     data = data_utils.read_training_data(
         cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed, reads_quality=cfg.model.reads_quality
@@ -464,7 +466,7 @@ def attach_cache(cfg: Config, detector: Any, precision: str) -> None:
     """Keep the features of a frozen front end, where the config names a folder for them."""
     if cfg.run.feature_cache is None or not detector.frontend.frozen:
         return
-    from qamo.features import FeatureCache
+    from qamo.networks.feature_cache import FeatureCache
 
     section = detector.config[detector.config["frontend"]]
     precision = precision if detector.frontend.mixed else "32"
@@ -487,10 +489,10 @@ def score(
     """Score each set that is not scored yet; how many recordings could not be read, by set."""
     import data_utils
     from model import load_detector
-    from qamo.features import fingerprint
+    from qamo.evaluation.score_set import score_trials
     from qamo.files import sha256
-    from qamo.runs import asked_of_weights, scoring_digest
-    from qamo.scoring import score_trials
+    from qamo.networks.feature_cache import fingerprint
+    from qamo.training.folder import asked_of_weights, scoring_digest
 
     detector = load_detector(weights, asked=asked_of_weights(cfg))
     digest = fingerprint(detector)
@@ -527,7 +529,9 @@ def calibrate(scores: Path, dev: Any, folder: Path) -> None:
     import numpy as np
 
     from data_utils import read_protocol
-    from qamo import audio, calibration, diagnostics
+    from qamo.audio import diagnostics
+    from qamo.audio import load as audio
+    from qamo.evaluation import calibration
 
     try:
         spread = dev.paths[:: max(1, len(dev.paths) // N_MEASURED)][:N_MEASURED]
@@ -568,7 +572,7 @@ def check_model(cfg: Config) -> str:
     """See that the weights load, and that the disk holds what training with them writes."""
     from model import build_detector, load_detector
     from qamo.files import check_space, size_text
-    from qamo.runs import MODEL, asked_of_weights, run_folder
+    from qamo.training.folder import MODEL, asked_of_weights, run_folder
 
     folder = run_folder(cfg)
     if not cfg.train.enabled:
@@ -584,9 +588,9 @@ def check_model(cfg: Config) -> str:
 
 def check_folder(cfg: Config) -> str:
     """See that the run's folder can be written and holds no other run or foreign score file."""
+    from qamo.evaluation.score_set import check_free
     from qamo.files import check_writable
-    from qamo.runs import run_folder, same_training
-    from qamo.scoring import check_free
+    from qamo.training.folder import run_folder, same_training
 
     folder = run_folder(cfg)
     check_writable(folder / "scores")

@@ -4,7 +4,7 @@
     back end    (B, F, D) -> (B, E)    attribute dim
     head        (B, E) -> (B,)         method loss(embedding, bonafide, quality)
 
-To add a part: write its class, give it a line in a dict below and a section of the same name in qamo/config.py.
+To add a part: write its class, give it a line in a dict below and a section of the same name in qamo/config/schema.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from loss import QAMO, WCE, OCSoftmax
-from qamo import InputError, legacy
-from qamo.checkpoint import (
+from qamo import InputError
+from qamo.config.schema import ModelConfig
+from qamo.networks import published as legacy
+from qamo.networks.conformer_tcm import ConformerTCM
+from qamo.networks.distillmos import DistillMOS
+from qamo.networks.nes2net import Nes2Net
+from qamo.networks.xlsr import LFCC, XLSR
+from qamo.training.checkpoint import (
     EXPORTED_CONFIG,
     EXPORTED_WEIGHTS,
     checked,
@@ -30,11 +36,6 @@ from qamo.checkpoint import (
     read_exported,
     read_torch,
 )
-from qamo.config import ModelConfig
-from qamo.conformer_tcm import ConformerTCM
-from qamo.distillmos import DistillMOS
-from qamo.frontends import LFCC, XLSR
-from qamo.nes2net import Nes2Net
 
 FRONTENDS: dict[str, Callable[..., Any]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
 BACKENDS: dict[str, Callable[..., Any]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}

@@ -28,11 +28,12 @@ from pathlib import Path
 
 import numpy as np
 
-from qamo import InputError, __version__, files, runlog
-from qamo.keys import BONAFIDE, LAYOUTS, read_keys
-from qamo.recordings import Recordings, check_name, check_recordings, read_trial_list
-from qamo.scores import read_scores
-from qamo.tables import first_fields
+from qamo import InputError, __version__, files
+from qamo.training import runlog
+from qamo.trials.keys import BONAFIDE, LAYOUTS, read_keys
+from qamo.trials.recordings import Recordings, check_name, check_recordings, read_trial_list
+from qamo.trials.scores import read_scores
+from qamo.trials.tables import first_fields
 
 EXTENSIONS = (".flac", ".wav", ".ogg", ".opus", ".mp3")  # tried in this order where names have none
 ASVSPOOF5_COLUMNS = 10  # SPEAKER NAME GENDER CODEC CODEC_Q CODEC_SEED ATTACK_GROUP ATTACK LABEL -
@@ -85,7 +86,7 @@ def predict(protocol: Path, folder: Path | None, out: Path, predictor: str, exte
     Raises:
         InputError: something is missing or unreadable, or `out` was not written by this command.
     """
-    from qamo import mos
+    from qamo.quality import predictors as mos
 
     if jobs < 1:
         raise InputError(f"--jobs {jobs}: expected at least 1")

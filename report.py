@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 import eval_metrics
-from qamo import InputError, __version__, audio, files, tables
-from qamo.breakdown import System
-from qamo.keys import TRACKS, as_mos, read_keys, read_mos
-from qamo.report_page import Chart, Markup, Section, page
-from qamo.report_run import (
+from qamo import InputError, __version__, files
+from qamo.audio import load as audio
+from qamo.evaluation.breakdown import System
+from qamo.report.page import Chart, Markup, Section, page
+from qamo.report.run_section import (
     RunRecord,
     cosine_chart,
     dev_threshold,
@@ -40,7 +40,7 @@ from qamo.report_run import (
     settings_table,
     training,
 )
-from qamo.report_sections import (
+from qamo.report.sections import (
     Set,
     conditions,
     find_recording,
@@ -52,8 +52,10 @@ from qamo.report_sections import (
     summarize,
     title_of,
 )
-from qamo.report_tables import Column, Table, to_csv, to_latex, to_markdown
-from qamo.scores import read_scores
+from qamo.report.tables import Column, Table, to_csv, to_latex, to_markdown
+from qamo.trials import tables
+from qamo.trials.keys import TRACKS, as_mos, read_keys, read_mos
+from qamo.trials.scores import read_scores
 
 MOST_EMBEDDED = 2000
 MOS_EDGES = [2.0, 2.5, 3.0, 3.5, 4.0]  # the paper's threshold, 2.5, is one
@@ -199,7 +201,7 @@ def read_set(args: argparse.Namespace) -> Set:
             raise InputError(
                 "--asv: those are ASV scores of ASVspoof 2019, and the key is of 2021, whose own lie beside it"
             )
-        from qamo.asv import read_legacy_weights
+        from qamo.trials.asv import read_legacy_weights
 
         asv = read_legacy_weights(args.asv)
     return Set(systems, keys, subset, mos, args.resamples, args.seed, asv)

@@ -19,8 +19,8 @@ import numpy as np
 
 from eval_metrics import bootstrap_eer, equal_error_rate, remarks
 from qamo import InputError
-from qamo.keys import Keys, read_keys, read_mos
-from qamo.scores import read_scores
+from qamo.trials.keys import Keys, read_keys, read_mos
+from qamo.trials.scores import read_scores
 
 MOS_EDGES = (2.0, 2.5, 3.0, 3.5, 4.0)  # between the bands of --mos; the paper's threshold, 2.5, is one
 
@@ -103,7 +103,7 @@ def by_column(keys: Keys, scores: np.ndarray, column: str) -> list[str]:
 
 def by_quality(keys: Keys, scores: np.ndarray, mos: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
     """EER by MOS band, what the score owes to MOS, and what MOS alone would reach; scores and MOS: (N,)."""
-    from qamo.breakdown import System, correlation, mos_bands, mos_results
+    from qamo.evaluation.breakdown import System, correlation, mos_bands, mos_results
 
     bands = mos_bands(mos, MOS_EDGES)
     width = max(map(len, bands.levels))

@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from qamo import InputError, calibration
+from qamo import InputError
+from qamo.evaluation import calibration
 
 if TYPE_CHECKING:
-    from qamo.judging import Rule
-    from qamo.scorers import Scorer
+    from qamo.inference.judge import Rule
+    from qamo.inference.scorer import Scorer
 
-ASSETS = Path(__file__).parent / "qamo" / "assets"
+ASSETS = Path(__file__).parent / "qamo" / "inference" / "assets"
 # All that can be read through the server: fixed names, read once at the start.
 PAGES = {
     "/": ("serve.html", "text/html; charset=utf-8"),
@@ -76,7 +77,7 @@ class Studio:
 
     def about(self) -> dict[str, Any]:
         """What the page says before the first clip."""
-        from qamo.judging import meaning
+        from qamo.inference.judge import meaning
 
         return {
             "meaning": meaning(self.scorer, self.rule),
@@ -94,7 +95,9 @@ class Studio:
         Raises:
             InputError: it cannot be read, or is too long.
         """
-        from qamo import decoding, judging, timeline
+        from qamo.audio import decoding
+        from qamo.inference import judge as judging
+        from qamo.inference import timeline
 
         wave = decoding.decode(body, name=name, max_s=self.limits.seconds)
         with self.busy:
@@ -261,10 +264,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def studio_of(args: argparse.Namespace) -> Studio:
     """The detector with all that the arguments say about it."""
-    from qamo import memory
-    from qamo.judging import Rule
-    from qamo.mos import build_predictor
-    from qamo.scorers import open_scorer
+    from qamo.inference.judge import Rule
+    from qamo.inference.scorer import open_scorer
+    from qamo.networks.cpu import malloc as memory
+    from qamo.quality.predictors import build_predictor
 
     if not args.max_mb > 0 or not args.max_minutes > 0:
         raise InputError("--max-mb and --max-minutes: expected more than 0")

@@ -29,11 +29,13 @@ import torch  # noqa: E402
 
 import data_utils  # noqa: E402
 from eval_metrics import equal_error_rate  # noqa: E402
-from qamo import InputError, audio, recordings  # noqa: E402
-from qamo.config import Config, load_config  # noqa: E402
-from qamo.distillmos import DistillMOS  # noqa: E402
-from qamo.frontends import LFCC  # noqa: E402
-from qamo.keys import read_keys  # noqa: E402
+from qamo import InputError  # noqa: E402
+from qamo.audio import load as audio  # noqa: E402
+from qamo.config.schema import Config, load_config  # noqa: E402
+from qamo.networks.distillmos import DistillMOS  # noqa: E402
+from qamo.networks.xlsr import LFCC  # noqa: E402
+from qamo.trials import recordings  # noqa: E402
+from qamo.trials.keys import read_keys  # noqa: E402
 
 Split = tuple[list[np.ndarray], np.ndarray]  # waves and bona fide labels
 

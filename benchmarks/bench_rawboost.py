@@ -2,8 +2,8 @@
 
     python benchmarks/bench_rawboost.py [--repeats 40]
 
-The plain version is the oracle of tests/test_rawboost.py: it makes the same draws and gives the same waves. Both run
-on one thread, in turns, so that neither has the quieter machine; medians.
+The plain version is the oracle of tests/audio/test_rawboost.py: it makes the same draws and gives the same
+waves. Both run on one thread, in turns, so that neither has the quieter machine; medians.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from qamo.audio import SAMPLE_RATE
-from qamo.rawboost import rawboost
-from tests.test_rawboost import DEFAULTS, plain
+from qamo.audio.load import SAMPLE_RATE
+from qamo.audio.rawboost import rawboost
+from tests.audio.test_rawboost import DEFAULTS, plain
 
 
 def milliseconds(function: Callable[..., object], wave: np.ndarray, seed: int, algorithm: int) -> float:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     wave = np.random.default_rng(0).normal(0, 0.1, 4 * SAMPLE_RATE).astype(np.float32)
     print("a 4 s clip, milliseconds (median of", args.repeats, "each, in turns)")
-    print("| algorithm | plain | qamo.rawboost | ratio |\n| --- | --- | --- | --- |")
+    print("| algorithm | plain | qamo.audio.rawboost | ratio |\n| --- | --- | --- | --- |")
     for algorithm in (1, 2, 3, 4, 5, 8):
         times: dict[str, list[float]] = {"plain": [], "ours": []}
         for seed in range(args.repeats):

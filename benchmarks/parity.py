@@ -3,7 +3,7 @@
     python benchmarks/parity.py [--full] [-o docs/parity.md]
 
 The golden figures were made by running the published code, unmodified, on its own stack (see VERSIONS). Each check
-below recomputes one group of them with this program and returns the largest difference; tests/test_parity.py
+below recomputes one group of them with this program and returns the largest difference; tests/benchmarks/test_parity.py
 asserts every tolerance. --full adds the 317-million-weight network (minutes, 4 GB of memory).
 """
 
@@ -28,9 +28,14 @@ sys.path.insert(0, str(ROOT))
 
 import model  # noqa: E402
 from loss import QAMO, OCSoftmax  # noqa: E402
-from qamo import InputError, audio, checkpoint, legacy, rawboost, trainer  # noqa: E402
-from qamo.config import ModelConfig, RawBoostConfig  # noqa: E402
+from qamo import InputError  # noqa: E402
+from qamo.audio import load as audio  # noqa: E402
+from qamo.audio import rawboost  # noqa: E402
+from qamo.config.schema import ModelConfig, RawBoostConfig  # noqa: E402
 from qamo.files import write_text  # noqa: E402
+from qamo.networks import published as legacy  # noqa: E402
+from qamo.training import checkpoint  # noqa: E402
+from qamo.training import loop as trainer  # noqa: E402
 
 GOLDENS = ROOT.parent / "shared" / "goldens" / "reference"
 VERSIONS = "ductuantruong/QAMO @47d77cc on Python 3.7.16, torch 1.8.1, numpy 1.21.6, scipy 1.7.3, fairseq @a540213"

@@ -66,7 +66,7 @@ def peak_of_scoring(n: int) -> tuple[float, float, int]:
 
 
 def cost_of_looks(n: int) -> None:
-    from qamo import recordings
+    from qamo.trials import recordings
 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

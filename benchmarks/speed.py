@@ -31,7 +31,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from qamo import memory  # noqa: E402
+from qamo.networks.cpu import malloc as memory  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 README = ROOT / "benchmarks" / "README.md"
@@ -99,7 +99,7 @@ def full_detector(**xlsr: Any) -> Any:
     import torch
 
     import model
-    from qamo.config import ModelConfig
+    from qamo.config.schema import ModelConfig
 
     torch.manual_seed(0)
     return model.build_detector(ModelConfig.model_validate({"xlsr": {"weights": None, **xlsr}}))
@@ -131,7 +131,7 @@ def products() -> dict[str, Callable[[], Any]]:
     """Matrix products of 2048 by each library and in each format: what this machine can do at most."""
     import torch
 
-    from qamo import products as parts
+    from qamo.networks.cpu import onednn as parts
 
     made: dict[str, Callable[[], Any]] = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -159,8 +159,8 @@ def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, nu
     from lightning_fabric import Fabric
 
     import data_utils
-    from qamo.scoring import score_trials
-    from qamo.stopping import StopFlag
+    from qamo.evaluation.score_set import score_trials
+    from qamo.training.signals import StopFlag
 
     source = data_utils.ScoreSet(paths, window_samples=WINDOW_SAMPLES)
     out.unlink(missing_ok=True)
@@ -193,7 +193,7 @@ def scoring(rounds: int, batch_size: int) -> dict[str, Any]:
 def _timed_scoring(rounds: int, batch_size: int) -> dict[str, Any]:
     import yardstick
 
-    from qamo.scores import read_scores
+    from qamo.trials.scores import read_scores
 
     memory.keep_freed()
     detector = full_detector().eval()
@@ -282,8 +282,8 @@ def training(rounds: int, batch_size: int) -> dict[str, Any]:
     import torch
     import yardstick
 
-    from qamo import precision
-    from qamo.trainer import build_optimizer
+    from qamo.training import precision
+    from qamo.training.loop import build_optimizer
 
     memory.keep_freed()
     detector = full_detector()
@@ -342,9 +342,9 @@ def data(rounds: int, n_clips: int = 40) -> dict[str, Any]:
     import numpy as np
     import yardstick
 
-    from qamo import audio
-    from qamo.config import RawBoostConfig
-    from qamo.rawboost import rawboost
+    from qamo.audio import load as audio
+    from qamo.audio.rawboost import rawboost
+    from qamo.config.schema import RawBoostConfig
 
     options = RawBoostConfig().model_dump(exclude={"share"})
     with tempfile.TemporaryDirectory() as folder:
@@ -378,7 +378,7 @@ def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
     import numpy as np
 
     import data_utils
-    from qamo.config import RawBoostConfig
+    from qamo.config.schema import RawBoostConfig
 
     with tempfile.TemporaryDirectory() as folder:
         paths = make_clips(Path(folder), n_clips)
@@ -415,8 +415,8 @@ def cache(rounds: int, n_files: int = 60) -> dict[str, Any]:
     import torch
 
     import model
-    from qamo import features
-    from qamo.config import ModelConfig
+    from qamo.config.schema import ModelConfig
+    from qamo.networks import feature_cache as features
 
     corpus = sorted((ROOT / "database" / "mini").rglob("*.flac"))
     with tempfile.TemporaryDirectory() as folder:
@@ -481,7 +481,7 @@ def mos_by_package(folder: str) -> dict[str, Any]:
     import soundfile
     import torch
 
-    from qamo import distillmos
+    from qamo.networks import distillmos
 
     network: Any = distillmos.load_network()
     scores = {}
@@ -509,7 +509,7 @@ def growth(rounds: int) -> dict[str, Any]:
 def _growth_of_network(rounds: int) -> dict[str, Any]:
     import torch
 
-    from qamo import precision
+    from qamo.training import precision
 
     memory.keep_freed()
     detector = full_detector().eval()
@@ -555,7 +555,7 @@ def many_trials(n: int) -> dict[str, float]:
     import torch
 
     import model
-    from qamo.config import ModelConfig
+    from qamo.config.schema import ModelConfig
 
     torch.set_num_threads(1)
     small = {"embedding_size": 8, "n_heads": 2, "kernel_size": 3, "n_blocks": 1}

@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 from eval_metrics import bootstrap_difference, resampled_eers  # noqa: E402
 from qamo import InputError, files  # noqa: E402
-from qamo.config import Config, load_config, parse_assignments  # noqa: E402
-from qamo.keys import read_keys  # noqa: E402
-from qamo.runs import MODEL, same_training  # noqa: E402
-from qamo.scores import read_scores  # noqa: E402
+from qamo.config.schema import Config, load_config, parse_assignments  # noqa: E402
+from qamo.training.folder import MODEL, same_training  # noqa: E402
+from qamo.trials.keys import read_keys  # noqa: E402
+from qamo.trials.scores import read_scores  # noqa: E402
 
 REFERENCE = "qamo"  # the system that every other is held against
 RESULTS = "results.json"

@@ -2,7 +2,7 @@
 
 Float32 throughout, transformers' own layers with the attention written out, gradients recorded while scoring as well,
 one process, librosa, filters designed by SciPy and applied sample by sample. Equal in output: each benchmark that
-uses it compares the results, and tests/test_speed.py does so on a small network.
+uses it compares the results, and tests/benchmarks/test_speed.py does so on a small network.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qamo.audio import SAMPLE_RATE
-from tests.test_rawboost import DEFAULTS
-from tests.test_rawboost import plain as plain_rawboost
+from qamo.audio.load import SAMPLE_RATE
+from tests.audio.test_rawboost import DEFAULTS
+from tests.audio.test_rawboost import plain as plain_rawboost
 
 
 @contextmanager

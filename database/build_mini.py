@@ -27,7 +27,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
 from builder import card, recipe, sources, synthesis  # noqa: E402
 
-from qamo import InputError, files, mos, runlog  # noqa: E402
+from qamo import InputError, files  # noqa: E402
+from qamo.quality import predictors as mos  # noqa: E402
+from qamo.training import runlog  # noqa: E402
 
 log = logging.getLogger(__name__)
 

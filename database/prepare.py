@@ -30,9 +30,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from qamo import InputError, files, tables  # noqa: E402
-from qamo.config import DataConfig, EvalConfig, EvalSet  # noqa: E402
-from qamo.keys import Keys, labels_to_bool, read_keys  # noqa: E402
+from qamo import InputError, files  # noqa: E402
+from qamo.config.schema import DataConfig, EvalConfig, EvalSet  # noqa: E402
+from qamo.trials import tables  # noqa: E402
+from qamo.trials.keys import Keys, labels_to_bool, read_keys  # noqa: E402
 
 DEPTH = 6  # folders below --from that are searched
 TEXTS = (".txt", ".tsv", ".csv")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny_corpus
+from tests.support import tiny_corpus
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background by a shell that keeps Ctrl-C from it: commands under test would inherit that.

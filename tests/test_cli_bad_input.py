@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import main
-from qamo.runs import asked_of_weights
+from qamo.training.folder import asked_of_weights
 
 
 def run(corpus: Path, *words: str) -> int:

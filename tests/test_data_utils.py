@@ -11,9 +11,11 @@ import torch
 
 import data_utils
 from data_utils import QualityRule, TrainSet, Trials, epoch_batches, quality_rule, read_protocol
-from qamo import InputError, audio, recordings
-from qamo.config import RawBoostConfig
-from qamo.rawboost import rawboost
+from qamo import InputError
+from qamo.audio import load as audio
+from qamo.audio.rawboost import rawboost
+from qamo.config.schema import RawBoostConfig
+from qamo.trials import recordings
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 PROTOCOLS = SHARED / "reference_data" / "protocols_with_mos"

@@ -7,9 +7,9 @@ import torch
 
 import model
 from qamo import InputError
-from qamo.checkpoint import read_checkpoint, write_checkpoint, write_exported
-from qamo.config import ModelConfig
-from tests.test_legacy import TINY_XLSR, config
+from qamo.config.schema import ModelConfig
+from qamo.training.checkpoint import read_checkpoint, write_checkpoint, write_exported
+from tests.networks.test_legacy import TINY_XLSR, config
 
 
 def tree(frontend="lfcc", backend="conformer_tcm", head="qamo", **more):
@@ -169,7 +169,7 @@ def test_every_config_section_names_the_arguments_of_its_part():
     cfg = config("nes2net")
     for parts in (model.FRONTENDS, model.BACKENDS, model.HEADS):
         for name in parts:
-            assert hasattr(cfg, name), f"qamo/config.py has no section model.{name}"
+            assert hasattr(cfg, name), f"qamo/config/schema.py has no section model.{name}"
 
 
 def test_the_checkpoint_says_what_a_score_means(tmp_path):

@@ -25,7 +25,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from qamo import InputError  # noqa: E402
-from qamo.keys import ARCHIVES, ARCHIVES_URL  # noqa: E402
+from qamo.trials.keys import ARCHIVES, ARCHIVES_URL  # noqa: E402
 
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60

@@ -34,9 +34,10 @@ from eval_metrics import (  # noqa: E402
     remarks,
     tdcf_of_det,
 )
-from qamo import InputError, asv, files, tables  # noqa: E402
-from qamo.keys import ARCHIVES, ARCHIVES_URL, PA_HIDDEN, Keys, in_subset, read_keys  # noqa: E402
-from qamo.scores import read_scores  # noqa: E402
+from qamo import InputError, files  # noqa: E402
+from qamo.trials import asv, tables  # noqa: E402
+from qamo.trials.keys import ARCHIVES, ARCHIVES_URL, PA_HIDDEN, Keys, in_subset, read_keys  # noqa: E402
+from qamo.trials.scores import read_scores  # noqa: E402
 
 SUBSETS = ["progress", "eval", "hidden", "hidden1_PA", "hidden2_PA"]
 N_RESAMPLES, SEED, LEVEL = 1000, 0, 0.95  # of the interval of the pooled EER in --json and --csv

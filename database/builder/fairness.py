@@ -15,8 +15,8 @@ import soundfile
 import soxr
 from scipy import signal
 
-from qamo import audio
-from qamo.audio import SAMPLE_RATE
+from qamo.audio import load as audio
+from qamo.audio.load import SAMPLE_RATE
 
 FRAME_SAMPLES = 160  # 10 ms
 SILENCE_DB = 38.0  # below the loudest frame

@@ -9,7 +9,7 @@ import soundfile
 
 from builder import engines, fairness
 from builder.recipe import Clip
-from qamo.audio import SAMPLE_RATE
+from qamo.audio.load import SAMPLE_RATE
 from qamo.files import replacing
 
 

@@ -1,0 +1,227 @@
+"""From a score to what it is worth: a log-likelihood ratio, a probability, a verdict.
+
+A score is a cosine (or a logit): higher means bona fide, and that is all it says. A logistic regression on scores of
+recordings whose class is known makes a log-likelihood ratio of it, `slope * score + offset` in natural units: how
+many times (e to the power of it) more likely this score is from bona fide speech than from spoofed speech. With a
+prior, the share of bona fide speech to expect, it becomes a probability.
+
+It holds for speech like the dev set's. It is fitted on single windows, so that the mean over the windows of a long
+recording is worth somewhat more than the ratio says. NumPy only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval_metrics import equal_error_rate
+from qamo import InputError
+from qamo.files import sha256, write_json
+from qamo.trials.keys import read_keys
+from qamo.trials.scores import read_scores
+
+FORMAT = "qamo calibration 1"
+FILE = "calibration.json"  # in a run or an exported folder
+PRIOR = 0.5  # share of bona fide speech that a probability assumes unless a person says otherwise
+CONFIDENCE = 0.8  # least probability of a verdict; below it the verdict is `uncertain`
+
+BONAFIDE, SPOOF, UNCERTAIN = "bona fide", "spoof", "uncertain"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted regression and where it comes from."""
+
+    slope: float
+    offset: float
+    eer: float  # of the dev scores, in [0, 1]
+    eer_threshold: float
+    n_bonafide: int
+    n_spoof: int
+    weights: str  # `joined_digest` of the detector that made the scores
+    fitted_on: dict[str, Any] = field(default_factory=dict)  # protocol, scores: paths and digests
+    domain: dict[str, float] = field(default_factory=dict)  # `qamo.audio.diagnostics.domain_of` the dev recordings
+
+    def portable(self) -> Calibration:
+        """The same with the names of files in place of paths that mean something on one machine only."""
+        named = {k: Path(v).name if k in ("keys", "scores") else v for k, v in self.fitted_on.items()}
+        return replace(self, fitted_on=named)
+
+    def llr(self, score: float) -> float:
+        """Natural log-likelihood ratio of a score; above 0 speaks for bona fide."""
+        return self.slope * score + self.offset
+
+    def probability(self, score: float, prior: float = PRIOR) -> float:
+        """Probability that the speech is bona fide, given the share of bona fide speech to expect, in (0, 1)."""
+        return _logistic(self.llr(score) + logit(prior))
+
+    def threshold(self, prior: float = PRIOR) -> float:
+        """The score at which bona fide and spoof are equally probable."""
+        return -(self.offset + logit(prior)) / self.slope
+
+    def band(self, confidence: float, *, prior: float = PRIOR, threshold: float | None = None) -> tuple[float, float]:
+        """Scores between which a verdict is uncertain.
+
+        Args:
+            confidence: least probability of a verdict, in [0.5, 1).
+            threshold: centre of the band, where a person moved it away from `threshold(prior)`.
+        """
+        centre = self.threshold(prior) if threshold is None else threshold
+        half = logit(confidence) / self.slope
+        return centre - half, centre + half
+
+
+def verdict(score: float, low: float, high: float) -> str:
+    """`bona fide` from `high` on, `spoof` below `low`, `uncertain` between; the edges may be one threshold."""
+    if score >= high:
+        return BONAFIDE
+    return SPOOF if score < low else UNCERTAIN
+
+
+def joined_digest(weights: str, config: str) -> str:
+    """One name for a detector: the digest of its weights, and that of the settings that its scores depend on."""
+    return f"{weights}-{config}"
+
+
+def logit(probability: float) -> float:
+    """Log-odds of a probability in (0, 1)."""
+    return math.log(probability) - math.log1p(-probability)
+
+
+def fit(bonafide: np.ndarray, spoof: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the log-likelihood ratio: scores (Nb,), (Ns,) -> two floats.
+
+    Both classes weigh the same whatever their numbers. The targets are Platt's, (N + 1) / (N + 2), which keep the
+    slope finite where the scores separate the classes without an error.
+
+    Raises:
+        InputError: a class is empty, a score is not finite, or bona fide speech does not score higher.
+
+    Source: Platt 1999; Brümmer and du Preez 2006 (the weighting).
+    """
+    bonafide, spoof = np.asarray(bonafide, dtype=np.float64), np.asarray(spoof, dtype=np.float64)
+    if not len(bonafide) or not len(spoof):
+        raise InputError("calibration: expected scores of bona fide and of spoofed speech, found one kind only")
+    scores = np.concatenate([bonafide, spoof])
+    if not np.isfinite(scores).all():
+        raise InputError("calibration: expected finite scores")
+    if not bonafide.mean() > spoof.mean():
+        raise InputError(
+            f"calibration: bona fide speech scores {bonafide.mean():.4f} on average and spoofed speech "
+            f"{spoof.mean():.4f}: the scores do not tell them apart, or are inverted"
+        )
+    target = np.concatenate(
+        [np.full(len(bonafide), (len(bonafide) + 1) / (len(bonafide) + 2)), np.full(len(spoof), 1 / (len(spoof) + 2))]
+    )
+    weight = np.concatenate([np.full(len(bonafide), 0.5 / len(bonafide)), np.full(len(spoof), 0.5 / len(spoof))])
+    centre, spread = float(scores.mean()), float(scores.std())
+    design = np.stack([(scores - centre) / spread, np.ones_like(scores)], axis=1)  # (N, 2)
+
+    def cost(beta: np.ndarray) -> float:
+        odds = design @ beta
+        return float(weight @ (np.logaddexp(0, odds) - target * odds))
+
+    beta = np.zeros(2)
+    for _ in range(100):  # Newton's method with halved steps; the cost is convex
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -500, 500)))
+        gradient = design.T @ (weight * (p - target))
+        hessian = design.T @ ((weight * p * (1 - p))[:, None] * design) + 1e-12 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        scale = 1.0
+        while cost(beta - scale * step) > cost(beta) and scale > 1e-6:
+            scale /= 2
+        beta = beta - scale * step
+        if np.abs(scale * step).max() < 1e-10:
+            break
+    slope = float(beta[0]) / spread
+    if not slope > 0:
+        raise InputError("calibration: the scores do not rise from spoofed to bona fide speech")
+    return slope, float(beta[1]) - slope * centre
+
+
+def fit_files(
+    score_file: Path, keys_file: Path, *, subset: str | None = None, domain: Mapping[str, float] | None = None
+) -> Calibration:
+    """Calibrate on a score file that this program wrote, and its keys.
+
+    Raises:
+        InputError: the files do not belong together, or nothing tells which weights made the scores.
+    """
+    sidecar = score_file.with_name(score_file.name + ".json")
+    try:
+        identity = json.loads(sidecar.read_text(encoding="utf-8"))["identity"]
+        weights = joined_digest(identity["weights"], identity["config"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{sidecar}: expected to find there which weights made {score_file.name}; score with main.py"
+        ) from None
+    keys = read_keys(keys_file, subset=subset)
+    values = keys.align(read_scores(score_file))
+    bonafide, spoof = values[keys.bonafide], values[~keys.bonafide]
+    slope, offset = fit(bonafide, spoof)
+    eer = equal_error_rate(bonafide, spoof)
+    return Calibration(
+        slope=slope,
+        offset=offset,
+        eer=float(eer.eer),
+        eer_threshold=float(eer.threshold),
+        n_bonafide=len(bonafide),
+        n_spoof=len(spoof),
+        weights=weights,
+        fitted_on={
+            "keys": str(keys_file),
+            "keys_sha256": sha256(keys_file),
+            "scores": str(score_file),
+            "scores_sha256": sha256(score_file),
+            "window_samples": identity.get("window_samples"),
+        },
+        domain=dict(domain or {}),
+    )
+
+
+def to_dict(calibration: Calibration) -> dict[str, Any]:
+    """As it is kept in JSON."""
+    return {"format": FORMAT, **asdict(calibration)}
+
+
+def write(path: Path, calibration: Calibration) -> None:
+    """Write a calibration in one step."""
+    write_json(path, to_dict(calibration))
+
+
+def read(path: Path) -> Calibration:
+    """Read what `write` wrote.
+
+    Raises:
+        InputError: the file is missing or is not a calibration.
+    """
+    try:
+        return from_dict(json.loads(Path(path).read_text(encoding="utf-8")), path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such calibration") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+
+
+def from_dict(content: Any, where: object) -> Calibration:
+    """`content` of `where` if it is a calibration; InputError otherwise."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{where}: expected a calibration ({FORMAT!r}), found something else")
+    try:
+        found = Calibration(**{key: value for key, value in content.items() if key != "format"})
+    except TypeError as error:
+        raise InputError(f"{where}: not a calibration of this version ({error})") from None
+    numbers = (found.slope, found.offset, found.eer_threshold)
+    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers) or found.slope <= 0:
+        raise InputError(f"{where}: slope, offset and eer_threshold must be finite, and slope above 0")
+    return found
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

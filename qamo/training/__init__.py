@@ -1,0 +1,12 @@
+"""A run: its processes, its folder, its loop, its checkpoints.
+
+Contract: a run is a folder. Every draw is a function of (seed, epoch, index), so that an interrupted run, resumed by
+the same command, ends with the same bytes. Imports the ground, `config`, `networks` and `eval_metrics`.
+
+    folder.py      what run folders are called; whether one holds the training that is asked for
+    loop.py        the training loop, what a resume needs, the best epochs
+    checkpoint.py  our checkpoint format; averages; exported folders
+    precision.py   number formats
+    signals.py     SIGTERM and Ctrl-C as a flag that long loops check
+    runlog.py      epochs as log lines and TensorBoard; the provenance of a run
+"""

@@ -1,0 +1,268 @@
+"""Checkpoints: written whole or not at all, read without running anything that a file asks to run.
+
+A checkpoint is a `torch.save` file of plain types: `format`, `convention` (what a score means), `model` (weights),
+`model_config` (a dict that `qamo.config.schema.ModelConfig` accepts), and what the writer adds, such as the epoch. It
+holds all that is needed to score with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qamo import InputError
+from qamo.files import replacing, write_json
+
+FORMAT = "qamo checkpoint 1"
+CONVENTION = "bonafide=1, higher=bona fide"
+
+EXPORTED_WEIGHTS = "model.safetensors"
+EXPORTED_CONFIG = "qamo.json"
+
+
+def write_checkpoint(path: Path, *, model_state: Mapping[str, Tensor], model_config: dict, **provenance: Any) -> None:
+    """Write a checkpoint in one step.
+
+    Args:
+        model_config: `ModelConfig.model_dump()`: the shape of the network, so that the file loads by itself.
+        provenance: anything else worth keeping; plain types and tensors only.
+    """
+    content = {"format": FORMAT, "convention": CONVENTION, "model": dict(model_state), "model_config": model_config}
+    if clash := content.keys() & provenance.keys():
+        raise ValueError(f"provenance repeats {sorted(clash)}")
+    # Into an open file: given a path, torch writes its name into the archive, and equal runs would differ in bytes.
+    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+        torch.save(_plain({**content, **provenance}), file)
+
+
+def _plain(value: Any) -> Any:
+    """`value` with equal texts made one object and containers made anew.
+
+    pickle writes an object that it has met before as a reference, so what a resumed run took from a file would be
+    written in other bytes than the same things made by the program.
+    """
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    return sys.intern(value) if type(value) is str else value
+
+
+def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """A checkpoint as `write_checkpoint` was given it.
+
+    Args:
+        mmap: leave the weights in the file until they are used.
+
+    Raises:
+        InputError: the file is missing, cut off, no checkpoint of ours, asks to run code, scores the other way
+            round, or holds weights that are not finite.
+    """
+    return checked(read_torch(path, mmap=mmap), path)
+
+
+def checked(content: Any, path: Path) -> dict[str, Any]:
+    """`content` of the file `path` if it is a checkpoint of ours with finite weights; InputError otherwise."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: expected a checkpoint of this program ({FORMAT!r}), found {_kind(content)}")
+    if content.get("convention") != CONVENTION:
+        raise InputError(f"{path}: its scores mean {content.get('convention')!r}, expected {CONVENTION!r}")
+    check_finite(content["model"], path)
+    return content
+
+
+def write_exported(folder: Path, *, model_state: Mapping[str, Tensor], model_config: dict, **provenance: Any) -> None:
+    """Write the weights as safetensors and the rest as JSON into `folder`: the form for passing a detector on."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / EXPORTED_WEIGHTS) as temporary:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model_state.items()}
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        share(temporary)
+    about = {"format": FORMAT, "convention": CONVENTION, "model_config": model_config, **provenance}
+    write_json(folder / EXPORTED_CONFIG, about)
+
+
+def share(path: Path) -> None:
+    """Give a file the permissions of an ordinary new one; safetensors writes files that only their owner may read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
+def read_exported(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and model config of a folder that `write_exported` wrote.
+
+    Raises:
+        InputError: a file is missing, damaged, or not ours.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / EXPORTED_CONFIG).read_text(encoding="utf-8"))
+        state = load_file(folder / EXPORTED_WEIGHTS)
+    except ValueError as error:
+        raise InputError(f"{folder / EXPORTED_CONFIG}: not JSON ({error})") from None
+    except SafetensorError as error:
+        raise InputError(f"{folder / EXPORTED_WEIGHTS}: damaged, or cut off ({error}); copy it again") from None
+    content = checked(about | {"model": state} if isinstance(about, dict) else about, folder)
+    return state, content["model_config"]
+
+
+def average(paths: Sequence[Path], how: str = "mean") -> dict[str, Tensor]:
+    """Average the weights of checkpoints of one network, given best first.
+
+    Args:
+        how: "mean", or "reference" for what the published code really computes: it adds onto the second-best
+            epoch's tensors while it means to add to the best's, so for n epochs b0 (best) to b(n-1) it yields
+            (2 b1 + b2 + ... + b(n-1)) / n, and of a single epoch that epoch.
+
+    Counters (integer buffers, as those of batch norm) are those of the first checkpoint that enters, not averages.
+    The files are mapped, so memory holds one network, not n.
+
+    Raises:
+        InputError: a file is unreadable, or the files hold different networks.
+    """
+    if how not in ("mean", "reference"):
+        raise ValueError(f"average: {how!r} is neither mean nor reference")
+    if not paths:
+        raise InputError("average: no checkpoint to average; expected at least one")
+    # The published code starts from b1 and never adds b0 to it: b1 twice, b0 not at all.
+    order = [paths[1], *paths[1:]] if how == "reference" and len(paths) > 1 else list(paths)
+    states = [read_checkpoint(path, mmap=True)["model"] for path in order]
+    shapes = {name: tensor.shape for name, tensor in states[0].items()}
+    for path, state in zip(order, states):
+        if {name: tensor.shape for name, tensor in state.items()} != shapes:
+            raise InputError(f"{path}: holds another network than {order[0]}; average epochs of one run only")
+    return {name: _mean([state[name] for state in states]) for name in shapes}
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    first = tensors[0]
+    if not first.is_floating_point():
+        return first.clone()
+    total = first.to(torch.float64, copy=True)
+    for tensor in tensors[1:]:
+        total += tensor
+    return (total / len(tensors)).to(first.dtype)
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: object) -> None:
+    """Copy `state` into `module`, whose names and shapes it must have exactly.
+
+    Raises:
+        InputError: names are missing, unexpected, or of another shape; the message gives the first of each.
+    """
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    misshapen = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    faults = [("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)]
+    if any(names for _, names in faults):
+        listed = "; ".join(f"{len(names)} {fault}: {_first(names)}" for fault, names in faults if names)
+        raise InputError(f"{where}: the weights do not fit the network ({listed})")
+    module.load_state_dict(state)
+
+
+def check_finite(state: Mapping[str, Tensor], where: object) -> None:
+    """Raise InputError naming the first weight that is not finite."""
+    for name, tensor in state.items():
+        # A finite sum has finite terms, and is five times faster to find; an infinite one may only be large.
+        if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
+            continue
+        if n_bad := int((~torch.isfinite(tensor)).sum()):
+            raise InputError(
+                f"{where}: {n_bad} of the {tensor.numel()} values of {name} are not finite; "
+                "the run that wrote this file had diverged, take an earlier one"
+            )
+
+
+def read_torch(path: Path, *, mmap: bool = True, inert: Iterable[str] = ()) -> Any:
+    """What a `torch.save` file holds, read by torch's restricted unpickler: nothing in the file is ever executed.
+
+    Args:
+        mmap: leave tensors in the file until they are used; old files that are not zip archives are read whole.
+        inert: full names of further classes that the file may mention; their objects come back empty.
+
+    Raises:
+        InputError: the file is missing, cut off, something else, or mentions a class that is not allowed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a checkpoint file, found {'a folder' if path.is_dir() else 'no such file'}")
+    try:
+        with torch.serialization.safe_globals([(_Inert, name) for name in inert]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols, where the file is no checkpoint anyway
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+    except Exception as error:  # bytes that are no checkpoint can raise anything in the unpickler
+        raise InputError(f"{path}: {_why_unreadable(path, error)}") from None
+
+
+class _Inert:
+    """Stands for every object of an allowed class: takes whatever it is built from and keeps none of it."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(256)
+    if not size:
+        return "an empty file (0 bytes); copy or download it again"
+    if head.lstrip()[:1] == b"<" or b"<html" in head.lower():
+        return "a web page saved under a checkpoint's name; download the file itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file it points to; run `git lfs pull`"
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"a checkpoint that ends too early ({size} bytes); copy or download it again"
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+        name = str(error).split("GLOBAL ", 1)[1].split()[0].rstrip(".")
+        return (
+            f"mentions {name}, which no checkpoint needs and which could run code; refused "
+            "(if you trust the file, load it where it was written and save its state_dict anew)"
+        )
+    if isinstance(error, pickle.UnpicklingError) and head.startswith(b"PK"):
+        return f"holds an object that could run code; refused ({_one_line(error)})"
+    if isinstance(error, pickle.UnpicklingError):  # torch's own text is advice on switching its safety off
+        return f"not a checkpoint that torch reads (it starts with {head[:8]!r})"
+    return f"not a checkpoint that torch reads ({_one_line(error)}; it starts with {head[:8]!r})"
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120].rstrip(". ")
+
+
+def _kind(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dict with {_first([str(key) for key in content])}" if content else "an empty dict"
+    return type(content).__name__
+
+
+def _first(names: Sequence[str], n: int = 3) -> str:
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")

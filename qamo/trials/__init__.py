@@ -1,0 +1,11 @@
+"""The text files of the field: protocols, keys, score files, speaker-verification files.
+
+Contract: a trial has a name; files are read whole, columns at a time; a bad line is an `InputError` that begins with
+`file:line`. Imports the ground, `audio` and `eval_metrics`, and no PyTorch.
+
+    tables.py      blank-separated columns, read whole, with line numbers in errors
+    keys.py        which trials are bona fide, in every layout of the field, and what else is known of each
+    scores.py      score files: `NAME SCORE`, higher means bona fide
+    recordings.py  the files that names stand for
+    asv.py         speaker verification: keys and scores for the t-DCF
+"""

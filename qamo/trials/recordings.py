@@ -1,0 +1,147 @@
+"""Lists of trials and the recordings they name: names that are safe, files that are there.
+
+Nothing here imports torch: a list of 600,000 names is read and looked at in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import overload
+
+from qamo import InputError
+from qamo.audio import load as audio
+from qamo.training.runlog import progress
+
+N_SHOWN = 5  # offenders named in a message
+CHECK_CHUNK = 64  # recordings looked at in one go
+
+
+def read_trial_list(path: Path) -> list[str]:
+    """Names of an evaluation list: its only column, or the second of several.
+
+    Raises:
+        InputError: naming file and line: a repeated or unsafe name, or no names at all.
+    """
+    names: list[str] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines_of(path), start=1):
+        parts = line.split()
+        if not parts:
+            continue
+        name = parts[0] if len(parts) == 1 else parts[1]
+        if name in seen:
+            raise InputError(f"{path}:{number}: {name} stands in line {seen[name]} already; keep one of the two lines")
+        seen[name] = number
+        check_name(name, f"{path}:{number}")
+        names.append(name)
+    if not names:
+        raise InputError(f"{path}: expected a list of recordings, found no names")
+    return names
+
+
+def lines_of(path: Path) -> list[str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such protocol or list; check data.protocols_path and the names below it"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected a text file, found bytes that are not UTF-8") from None
+    return text.splitlines()
+
+
+def check_name(name: str, where: object) -> None:
+    """Refuse a name that could leave the audio folder or garble a terminal."""
+    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+        raise InputError(f"{where}: the name {name!r} holds a control character")
+    if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+        raise InputError(f"{where}: the name {name!r} would leave the audio folder; names are relative, without '..'")
+
+
+class Recordings(Sequence[Path]):
+    """The paths of named recordings, each made when it is asked for: 600,000 of them would take 200 MB."""
+
+    def __init__(self, folder: Path, names: Sequence[str], extension: str):
+        self.folder = folder
+        self.names = names
+        self.extension = extension
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+    @overload
+    def __getitem__(self, place: slice) -> Recordings: ...
+    def __getitem__(self, place: int | slice) -> Path | Recordings:
+        if isinstance(place, slice):
+            return Recordings(self.folder, self.names[place], self.extension)
+        return self.folder / f"{self.names[place]}{self.extension}"
+
+
+def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") -> None:
+    """See that recordings are there before hours are spent on them.
+
+    Args:
+        what: named in the message, such as "train".
+        how: exist: listed in their folders and not empty; header: opened too; full: decoded too.
+
+    Raises:
+        InputError: the count and the first few that are missing or unreadable.
+    """
+    listed: dict[str, dict[str, int]] = {}
+    bad: list[str] = []
+    for path in map(str, paths):
+        folder, _, file = path.rpartition("/")
+        sizes = listed.get(folder)
+        if sizes is None:
+            sizes = listed[folder] = _sizes(folder)
+        size = sizes.get(file)
+        if size is None:
+            bad.append(f"{path}: no such file" + ("" if sizes else ", and its folder is missing or empty"))
+        elif not size:
+            bad.append(f"{path}: 0 bytes")
+    listed.clear()
+    _refuse(bad, len(paths), what, "missing or empty")
+    if how == "exist":
+        return
+
+    def faults_of(chunk: Sequence[Path]) -> list[str]:
+        faults = []
+        for path in chunk:
+            if how == "header":
+                reason = audio.check_header(path)
+                faults += [f"{path}: {reason}"] if reason else []
+                continue
+            try:
+                audio.load(path)
+            except (InputError, OSError) as error:
+                faults.append(str(error))
+        return faults
+
+    # In chunks: a future for every file would cost more than the look at it.
+    chunks = [paths[start : start + CHECK_CHUNK] for start in range(0, len(paths), CHECK_CHUNK)]
+    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
+        looks = zip(chunks, pool.map(faults_of, chunks))
+        shown = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
+        bad = [fault for _, faults in shown for fault in faults]
+    _refuse(bad, len(paths), what, "unreadable")
+
+
+def _sizes(folder: str) -> dict[str, int]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+    except OSError:
+        return {}
+
+
+def _refuse(bad: list[str], total: int, what: str, how: str) -> None:
+    if bad:
+        more = f", and {len(bad) - N_SHOWN} more" if len(bad) > N_SHOWN else ""
+        shown = "; ".join(bad[:N_SHOWN])
+        raise InputError(f"{what}: {len(bad)} of {total} recordings {how}: {shown}{more}; check data.database_path")

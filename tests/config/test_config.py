@@ -1,0 +1,148 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from main import FLAGS, build_parser, config_from
+from qamo import InputError
+from qamo.config.schema import Config, load_config, parse_assignments, to_yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def resolved(*words: str) -> Config:
+    return config_from(build_parser().parse_intermixed_args(words))
+
+
+def test_config_yaml_holds_every_key_at_its_default():
+    assert yaml.safe_load((ROOT / "config.yaml").read_text()) == Config().model_dump(mode="json")
+
+
+def test_a_config_survives_being_written_and_read(tmp_path):
+    config = load_config(None, {"train.lr": "1e-5", "data.rawboost.center_hz.0": "40", "model.head": "wce"})
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_scientific_notation_without_a_dot_is_a_number():
+    assert load_config(None, {"train.lr": "1e-6"}).train.lr == 1e-6
+
+
+def test_flags_beat_yaml_and_assignments_beat_flags(tmp_path):
+    (tmp_path / "c.yaml").write_text("train: {batch_size: 4, patience: 3, n_best: 9}\n")
+    config = resolved("--config", str(tmp_path / "c.yaml"), "--batch_size", "6", "train.patience=2")
+    assert (config.train.batch_size, config.train.patience, config.train.n_best) == (6, 2, 9)
+    assert config.train.lr == Config().train.lr
+
+
+def test_a_range_flag_changes_one_end_and_keeps_the_yaml_of_the_other(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {rawboost: {snr_db: [5, 25]}}\n")
+    config = resolved("--config", str(tmp_path / "c.yaml"), "--SNRmax", "30")
+    assert config.data.rawboost.snr_db == (5, 30)
+
+
+VALUES = {
+    "--database_path": ("x", Path("x")),
+    "--protocols_path": ("x", Path("x")),
+    "--model": ("nes2net", "nes2net"),
+    "--loss": ("weighted_CCE", "wce"),
+    "--FT_W2V": ("False", True),
+    "--train": ("False", False),
+    "--average_model": ("False", "none"),
+    "--comment": ("c", "c"),
+    "--comment_eval": ("FoR", "FoR"),
+    "--name": ("n", "n"),
+    "--ckpt_path": ("best.pth", Path("best.pth")),
+    "--on-bad-audio": ("fail", "fail"),
+    "--n_mejores_loss": ("6", 6),
+    "--n_average_model": ("4", 4),
+    "--heads": ("12", 12),
+    "--algo": ("5", 5),
+    "--nBands": ("3", 3),
+    "--N_f": ("3", 3),
+    "--minCoeff": ("12", 12),
+    "--maxCoeff": ("90", 90),
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda f: f.flag)
+def test_every_flag_sets_the_key_that_the_table_names(flag):
+    text, expected = VALUES.get(flag.flag, ("24", 24))
+    value = resolved(flag.flag, text)
+    for part in flag.key.split("."):
+        value = value[int(part)] if part.isdigit() else getattr(value, part)
+    assert value == expected
+    plain = Config()
+    for part in flag.key.split("."):
+        plain = plain[int(part)] if part.isdigit() else getattr(plain, part)
+    assert plain != expected
+
+
+def test_what_was_given_for_a_call_is_known_key_by_key_however_it_was_written(tmp_path):
+    (tmp_path / "c.yaml").write_text("model: {head: wce}\n")
+    words = ["--config", str(tmp_path / "c.yaml"), "model.conformer_tcm.n_heads=2", "model.qamo={score: max}"]
+    config = resolved(
+        "model={backend: nes2net}", *words, "seed=3", "data.rawboost.snr_db.1=30", "eval.catalogue.LA.audio=here"
+    )
+    assert config.given("model") == {"conformer_tcm.n_heads": 2, "qamo.score": "max", "backend": "nes2net"}
+    assert config.given("data") == {"rawboost.snr_db.1": 30}
+    assert config.given("eval") == {"catalogue.LA.audio": "here"}
+    assert config.model_copy(update={"seed": 4}).given("model") == config.given("model")
+
+
+def test_the_paper_preset_sets_its_scale_and_score():
+    qamo = resolved("--preset", "paper").model.qamo
+    assert (qamo.scale, qamo.score) == (20.0, "softmax")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("train.batchsize=3", "train.batchsize: no such key; did you mean train.batch_size?"),
+        ("batch_size=3", "did you mean train.batch_size?"),
+        ("train.batch_size=three", "train.batch_size: "),
+        ("train.batch_size=true", "train.batch_size: expected a number, found True"),
+        ("train=3", "train: "),
+        ("model.head=softmax", "model.head: "),
+        ("model.qamo.n_centroids=3", "n_centroids is 3 but data.quality makes 2 classes"),
+        ("model.qamo.radius_spoof=0.95", "radius_spoof"),
+        ("data.quality.thresholds=[3, 2]", "expected increasing values"),
+        ("eval.sets=[LA, XX]", "'XX' is not in eval.catalogue"),
+        ("train.n_average=6", "n_average 6 exceeds n_best 5"),
+        ("model.conformer_tcm.n_heads=5", "not divisible"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_with_its_key(assignment, said):
+    with pytest.raises(InputError) as error:
+        resolved(assignment)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_words_that_are_no_assignments_are_refused():
+    with pytest.raises(InputError, match=r"expected section\.key=value"):
+        parse_assignments(["train.batch_size"])
+
+
+def test_yaml_faults_name_the_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    for text, said in [("a: [", "not YAML"), ("- 1", "expected `section:`"), ("trian: {}", "did you mean train")]:
+        path.write_text(text)
+        with pytest.raises(InputError, match=said) as error:
+            load_config(path)
+        assert str(path) in str(error.value)
+    with pytest.raises(InputError, match="no such config file"):
+        load_config(tmp_path / "missing.yaml")
+
+
+def test_help_and_print_config_start_fast_without_torch_and_write_nothing(tmp_path):
+    code = (
+        "import sys; sys.argv=['main.py','--print-config']; import main; main.main(); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []

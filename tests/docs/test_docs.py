@@ -1,0 +1,70 @@
+"""The documents say what is there: files, targets and links. Their commands are run by tests/docs/test_readme.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOT_IN_TABLE = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "pyproject.toml"}
+
+
+def test_the_file_table_of_the_readme_holds_every_file_of_the_top_level():
+    table = re.findall(r"^\| `([^`]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    entries = {path.name for path in ROOT.iterdir() if path.name[0] != "." and not ignored(path.name)}
+    entries -= NOT_IN_TABLE | {f"requirements-{kind}.txt" for kind in ("dev", "extra", "nodeps")}
+    assert {row.split("/")[0] for row in table} == entries
+
+
+def ignored(name: str) -> bool:
+    lines = (ROOT / ".gitignore").read_text().split()
+    return f"/{name}/" in lines or f"{name}/" in lines
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_every_link_leads_somewhere(path):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    assert [t for t in targets if not t.startswith("http") and not (path.parent / t).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_every_make_target_exists(path):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", path.read_text(), re.MULTILINE)) <= targets
+
+
+def test_figures_of_speed_in_the_documents_are_those_that_were_measured():
+    found = json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text())
+    scored, trained, data = found["scoring"], found["training"], found["data"]
+    readme, reproduce = ((ROOT / name).read_text() for name in ("README.md", "docs/reproduce.md"))
+    n_trials, n_train, n_dev = 829_808, 25_380, 24_844
+    for version in ("32", "bf16-mixed"):
+        row, step = scored["versions"][version], trained["versions"][version]
+        plain_score, plain_step = (part["versions"]["yardstick"]["wall_s"] for part in (scored, trained))
+        cost, step_cost = row["cpu_s"] / scored["n_clips"], step["cpu_s"] / trained["batch_size"]
+        expected = [
+            f"{plain_score / row['wall_s']:.1f} times, {row['wall_s'] / scored['n_clips']:.2f} s a clip",
+            f"{plain_step / step['wall_s']:.1f} times, {step['wall_s']:.1f} s",
+            f"{scored['peak_mb'][f'{version} (batch 10)'] / 1000:.1f} GB",
+        ]
+        kind = version.removesuffix("-mixed").replace("32", "fp32")
+        peak = max(v for name, v in scored["gflops_peak"].items() if name.startswith(f"peak {kind}"))
+        expected += [f"{row['gflops'] / peak:.0%}".replace("%", " %"), f"{n_trials * cost / 86_400:.1f}"]
+        for figure in expected:
+            assert figure in readme, figure
+        epoch_hours = (n_train * step_cost + n_dev * cost) / 3600
+        for figure in (
+            f"{cost:.2f}",
+            f"{step_cost:.1f}",
+            f"{n_trials * cost / 86_400:.1f} core-days",
+            f"{epoch_hours:.0f} core-hours",
+        ):
+            assert figure in reproduce, figure
+    boosted, plain = data["versions"]["ours"]["cpu_s"], data["versions"]["yardstick"]["cpu_s"]
+    assert f"{plain / boosted:.1f} times librosa" in readme
+    assert f"{data['n_clips'] / boosted:.0f} clips of 4 s a second" in readme
+    assert f"{found['cache']['first_s'] / found['cache']['second_s']:.0f} times faster at the second pass" in readme

@@ -1,0 +1,144 @@
+"""Calibration: against scikit-learn, against the ratio that is known, and what must not change it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qamo import InputError
+from qamo.evaluation import calibration
+from qamo.evaluation.calibration import Calibration, fit
+from qamo.trials.scores import read_scores
+
+
+def gaussian_scores(n_bonafide=400, n_spoof=900, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(1, 1, n_bonafide), rng.normal(-1, 1, n_spoof)
+
+
+def made(slope=3.0, offset=-0.6):
+    return Calibration(slope, offset, eer=0.1, eer_threshold=0.2, n_bonafide=9, n_spoof=9, weights="w")
+
+
+@pytest.mark.parametrize(("n_bonafide", "n_spoof"), [(400, 900), (30, 4000), (3, 5)])
+def test_the_fit_is_that_of_scikit_learn(n_bonafide, n_spoof):
+    from sklearn.linear_model import LogisticRegression
+
+    bonafide, spoof = gaussian_scores(n_bonafide, n_spoof)
+    scores = np.concatenate([bonafide, spoof])
+    # A target between 0 and 1 is both classes at once, weighted by it.
+    target = np.concatenate(
+        [np.full(n_bonafide, (n_bonafide + 1) / (n_bonafide + 2)), np.full(n_spoof, 1 / (n_spoof + 2))]
+    )
+    weight = np.concatenate([np.full(n_bonafide, 0.5 / n_bonafide), np.full(n_spoof, 0.5 / n_spoof)])
+    theirs = LogisticRegression(C=1e12, tol=1e-12, max_iter=10_000)
+    theirs.fit(
+        np.tile(scores, 2)[:, None],
+        np.repeat([1, 0], len(scores)),
+        sample_weight=np.concatenate([weight * target, weight * (1 - target)]),
+    )
+    slope, offset = fit(bonafide, spoof)
+    assert slope == pytest.approx(theirs.coef_[0, 0], rel=1e-3)
+    assert offset == pytest.approx(theirs.intercept_[0], abs=1e-3 * (1 + abs(offset)))
+
+
+def test_of_two_unit_gaussians_the_known_ratio_comes_out():
+    slope, offset = fit(*gaussian_scores(20_000, 50_000))
+    assert slope == pytest.approx(2, abs=0.05)  # log N(s; 1, 1) / N(s; -1, 1) = 2 s
+    assert offset == pytest.approx(0, abs=0.05)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.01, 1e3), st.floats(-100, 100))
+def test_the_ratio_does_not_depend_on_the_scale_of_the_scores(scale, shift):
+    bonafide, spoof = gaussian_scores(60, 80)
+    slope, offset = fit(bonafide, spoof)
+    scaled_slope, scaled_offset = fit(scale * bonafide + shift, scale * spoof + shift)
+    assert scaled_slope * (scale * 0.7 + shift) + scaled_offset == pytest.approx(slope * 0.7 + offset, abs=1e-4)
+
+
+def test_scores_without_an_error_get_a_finite_slope():
+    slope, offset = fit(np.full(50, 0.9), np.full(50, -0.9))
+    assert 0 < slope < 10
+    assert offset == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("bonafide", "spoof", "said"),
+    [
+        ([-1.0, -2.0], [1.0, 2.0], "inverted"),
+        ([1.0, 1.0], [1.0, 1.0], "do not tell them apart"),
+        ([], [1.0], "one kind only"),
+        ([np.nan], [1.0], "finite"),
+    ],
+)
+def test_scores_that_cannot_be_calibrated_are_refused(bonafide, spoof, said):
+    with pytest.raises(InputError, match=said):
+        fit(np.array(bonafide), np.array(spoof))
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.5, 0.999))
+def test_threshold_band_and_probability_agree(prior, confidence):
+    known = made()
+    assert known.probability(known.threshold(prior), prior) == pytest.approx(0.5)
+    low, high = known.band(confidence, prior=prior)
+    assert known.probability(high, prior) == pytest.approx(confidence)
+    assert known.probability(low, prior) == pytest.approx(1 - confidence)
+    moved_low, moved_high = known.band(confidence, threshold=0.3)
+    assert (moved_low + moved_high) / 2 == pytest.approx(0.3)
+    assert moved_high - moved_low == pytest.approx(high - low)
+
+
+def test_a_score_far_out_has_a_probability_and_no_overflow():
+    assert made(slope=1e4).probability(1.0) == 1.0
+    assert made(slope=1e4).probability(-1.0) == 0.0
+
+
+def test_verdicts_at_the_edges():
+    said = [calibration.verdict(score, 0.1, 0.2) for score in (0.05, 0.1, 0.15, 0.2, 0.3)]
+    assert said == ["spoof", "uncertain", "uncertain", "bona fide", "bona fide"]
+    assert calibration.verdict(0.1, 0.1, 0.1) == "bona fide"  # without a band
+
+
+def test_a_calibration_reads_back_equal(tmp_path):
+    calibration.write(tmp_path / "c.json", made())
+    assert calibration.read(tmp_path / "c.json") == made()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "other"}, "expected a calibration"),
+        ({"slope": -1.0}, "slope above 0"),
+        ({"offset": None}, "must be finite"),
+        ({"new": 1}, "not a calibration of this version"),
+    ],
+)
+def test_a_damaged_calibration_is_refused(tmp_path, change, said):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(calibration.to_dict(made()) | change))
+    with pytest.raises(InputError, match=said):
+        calibration.read(path)
+
+
+def test_a_run_calibrates_its_own_model_on_its_dev_scores(trained_run):
+    from model import load_detector
+    from qamo.inference.scorer import digest_of
+
+    known = calibration.read(trained_run / "calibration.json")
+    assert known.weights == digest_of(load_detector(trained_run))
+    assert (known.n_bonafide, known.n_spoof) == (4, 8)
+    assert len(read_scores(trained_run / "scores" / "dev.txt")) == 12
+    assert known.domain["bandwidth_hz_low"] == 8000
+    assert known.domain["n_measured"] == 12
+    assert known.domain["mos_low"] == pytest.approx(2.0, abs=0.05)
+
+
+def test_what_travels_names_no_folder_of_this_machine(trained_run):
+    assert str(trained_run.parent) not in json.dumps(
+        calibration.to_dict(calibration.read(trained_run / "calibration.json").portable())
+    )

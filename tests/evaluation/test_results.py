@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from qamo.evaluation.results import evaluate, series_table, table
+
+GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "eval_package" / "asv21_small"
+
+
+@pytest.mark.skipif(not GOLDENS.exists(), reason="the goldens are not here")
+def test_the_row_of_asvspoof_2021_la_equals_the_official_package(tmp_path):
+    with tarfile.open(GOLDENS / "data.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    keys = tmp_path / "keys" / "LA" / "CM" / "trial_metadata.txt"
+    row = evaluate(tmp_path / "scores" / "LA_plain.txt", keys, "eval", n_failed=0, n_resamples=200, seed=0)
+    assert row["eer"] == pytest.approx(16.781135531135533, abs=5e-5)
+    assert row["min_tdcf"] == pytest.approx(0.5630890554664428, abs=1e-6)
+    assert row["eer_low"] < row["eer"] < row["eer_high"]
+    for name in ("LA-C012-eval.npy", "ASV"):  # without the organisers' files there is an EER and no t-DCF
+        (tmp_path / "keys" / "LA" / name).rename(tmp_path / name)
+    alone = evaluate(tmp_path / "scores" / "LA_plain.txt", keys, "eval", n_failed=0, n_resamples=0, seed=0)
+    assert "min_tdcf" not in alone
+    assert alone["eer"] == row["eer"]
+
+
+def test_a_set_without_keys_or_with_lost_recordings_has_a_note_in_place_of_an_eer(tmp_path):
+    row = evaluate(tmp_path / "s.txt", None, None, n_failed=0, n_resamples=0, seed=0)
+    lost = evaluate(tmp_path / "s.txt", tmp_path / "k", None, n_failed=2, n_resamples=0, seed=0)
+    said = table({"run": "exps/r", "sets": {"a": row, "b": lost}})
+    assert "scored; no keys, so no EER" in said
+    assert "no EER: 2 recordings could not be read" in said
+
+
+def test_a_series_gives_mean_and_sample_deviation():
+    runs = [{"seed": s, "sets": {"x": {"eer": eer}}} for s, eer in [(1, 4.0), (2, 6.0), (3, 8.0)]]
+    said = series_table(runs)
+    assert "mean   6.00" in said
+    assert "deviation  2.00" in said
+    assert "each 4.00, 6.00, 8.00" in said

@@ -1,0 +1,100 @@
+"""The exported folder: a stranger can read it, run it in three lines, and push it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import export
+import inference
+from model import load_detector
+from qamo.evaluation import calibration
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(trained_run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("export") / "tiny-detector"
+    assert export.main([str(trained_run), "-o", str(out)]) == 0
+    return out
+
+
+def test_it_holds_weights_config_calibration_and_card(folder, trained_run):
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "calibration.json",
+        "model.safetensors",
+        "qamo.json",
+    ]
+    wave = 0.1 * torch.randn(3, 8000)
+    with torch.inference_mode():
+        assert torch.equal(load_detector(folder)(wave).score, load_detector(trained_run)(wave).score)
+    assert json.loads((folder / "qamo.json").read_text())["window_samples"] == 8000
+
+
+def test_inference_reads_the_folder_like_the_run(folder, trained_run, built_corpus, capsys):
+    said = []
+    for path in (folder, trained_run):
+        assert inference.main(["--ckpt_path", str(path), "--json", str(built_corpus / "wild")]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert json.loads(said[0])[0]["llr"] is not None
+
+
+def test_the_lines_of_the_card_run_and_score(folder, built_corpus):
+    card = (folder / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert sum(map(bool, code.splitlines())) == 3
+    recording = built_corpus / "wild" / "0.wav"
+    code = code.replace("THIS_FOLDER", str(folder)).replace("recording.wav", str(recording))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (command,) = re.findall(r"```sh\npython (.*?)\n```", card)
+    words = command.replace("THIS_FOLDER", str(folder)).replace("recording.wav", str(recording)).split()
+    shown = subprocess.run([sys.executable, *words, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(json.loads(shown.stdout)[0]["score"], abs=1e-6)
+
+
+def test_the_card_gives_the_figures_of_the_run(folder, trained_run):
+    card = (folder / "README.md").read_text()
+    sets = json.loads((trained_run / "results.json").read_text())["sets"]
+    for name, row in sets.items():
+        assert f"| {name} | {row['n_bonafide']} | {row['n_spoof']} | {row['eer']:.2f} | {row['eer_low']:.2f} to" in card
+    known = calibration.read(trained_run / "calibration.json")
+    assert f"the threshold is {known.threshold():.4f}" in " ".join(card.split())
+    assert "| train | train.txt | 24 | 8 |" in card
+    for part in ("Limits", "Licences", "Provenance"):
+        assert f"## {part}" in card
+
+
+def test_nothing_in_it_names_a_folder_of_this_machine(folder, trained_run, built_corpus):
+    for name in ("README.md", "qamo.json", "calibration.json"):
+        text = (folder / name).read_text()
+        assert str(trained_run.parent) not in text
+        assert str(built_corpus) not in text
+
+
+def test_the_hub_reads_the_metadata_of_the_card(folder, trained_run):
+    from huggingface_hub import ModelCard
+
+    data = ModelCard.load(folder / "README.md").data
+    sets = json.loads((trained_run / "results.json").read_text())["sets"]
+    assert {(r.dataset_name, r.metric_value) for r in data.eval_results} == {(n, r["eer"]) for n, r in sets.items()}
+    assert data.to_dict()["library_name"] == "qamo"
+
+
+def test_weights_without_their_run_get_a_card_that_says_so(trained_run, tmp_path):
+    bare = tmp_path / "model.pt"
+    bare.write_bytes((trained_run / "model.pt").read_bytes())
+    assert export.main([str(bare), "-o", str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Not known: this export was made of weights without their run." in card
+    assert "None: a score ranks recordings, and is not a probability." in card
+    assert not (tmp_path / "out" / "calibration.json").exists()

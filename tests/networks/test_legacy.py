@@ -1,0 +1,191 @@
+"""Names of other programs: one to one, complete, there and back; published checkpoints of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import model
+from qamo import InputError
+from qamo.config.schema import ModelConfig
+from qamo.networks import published as legacy
+
+GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "reference"
+needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the golden figures are not beside this checkout")
+BACKENDS = ["conformer_tcm", "nes2net"]
+TINY_XLSR = {
+    "weights": None,
+    "hidden_size": 64,
+    "n_layers": 2,
+    "n_heads": 4,
+    "ffn_size": 48,
+    "conv_size": 16,
+    "position_kernel": 16,
+    "position_groups": 4,
+}
+
+
+def config(backend, **more):
+    tree = {"backend": backend, "xlsr": TINY_XLSR, "conformer_tcm": {"embedding_size": 24, "n_blocks": 2}}
+    return ModelConfig.model_validate({**tree, "nes2net": {"n_groups": 4, "scale": 4}, **more})
+
+
+def detector(backend, **more):
+    torch.manual_seed(0)
+    detect = model.build_detector(config(backend, **more)).eval()
+    with torch.no_grad():
+        for parameter in detect.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return detect
+
+
+def full_size(backend):
+    with torch.device("meta"):  # names and shapes only: nothing is allocated
+        return model.build_detector(ModelConfig.model_validate({"backend": backend}), pretrained=False)
+
+
+@needs_goldens
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_published_weight_has_one_name_of_ours_and_the_reverse(backend):
+    theirs = {}
+    for line in (GOLDENS / f"keys_{backend}_full.txt").read_text().splitlines():
+        name, shape, dtype, _ = line.split("\t")
+        theirs[name] = (shape, dtype)
+    state = full_size(backend).state_dict()
+    names = legacy.published_names(state, backend)
+    for name, ours in names.items():
+        print(f"{name:70} {ours}")
+    assert len(names) == len(state)  # no two of ours share a published name
+    assert set(names.values()) == set(state)
+    published = legacy.to_published(state, backend)
+    found = {name: (str(tuple(t.shape)), str(t.dtype).removeprefix("torch.")) for name, t in published.items()}
+    assert found == theirs
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_names_are_a_bijection_without_the_goldens_too(backend):
+    state = full_size(backend).state_dict()
+    names = legacy.published_names(state, backend)
+    assert len(names) == len(state)
+    assert not any(name.startswith(("backend.", "frontend.", "head.")) for name in names)
+
+
+@needs_goldens
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_published_file_goes_in_and_out_unchanged(backend):
+    original = torch.load(GOLDENS / f"tiny_{backend}.pth", weights_only=True)
+    state, found = legacy.from_published(original, "x", n_heads=4)
+    pretraining = legacy.read_fairseq(GOLDENS / "tiny_xlsr.pt")
+    written = legacy.to_published(state, backend, pretraining=pretraining)
+    assert {n: (t.shape, t.dtype) for n, t in written.items()} == {n: (t.shape, t.dtype) for n, t in original.items()}
+    assert all(torch.equal(written[name], tensor) for name, tensor in original.items())
+    assert found["head"] == "qamo"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_detector_written_in_published_names_loads_equal(tmp_path, backend, prefix):
+    detect = detector(backend)
+    state = legacy.to_published(detect.state_dict(), backend)
+    torch.save({prefix + name: tensor for name, tensor in state.items()}, tmp_path / "best.pth")
+    loaded = model.load_detector(tmp_path / "best.pth", config(backend))
+    wave = torch.randn(2, 4000)
+    with torch.inference_mode():
+        assert torch.equal(loaded(wave).score, detect(wave).score)
+    assert loaded.config["xlsr"]["weights"] is None
+    assert loaded.config[backend] == detect.config[backend]
+    assert loaded.config["xlsr"] == detect.config["xlsr"]
+
+
+def test_centroids_kept_apart_in_a_numpy_file_are_found(tmp_path):
+    detect = detector("nes2net")
+    state = legacy.to_published(detect.state_dict(), "nes2net")
+    center = state.pop("ocsoftmax.center")
+    torch.save(state, tmp_path / "best.pth")
+    with pytest.raises(InputError, match=r"expected centroids \(ocsoftmax.center, or oc_center.npy beside the file\)"):
+        model.load_detector(tmp_path / "best.pth", config("nes2net"))
+    np.save(tmp_path / "oc_center.npy", center.numpy())
+    loaded = model.load_detector(tmp_path / "best.pth", config("nes2net"))
+    assert torch.equal(loaded.head.centroids, detect.head.centroids)
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"", b"\x93NUMPY"])
+def test_a_damaged_centroid_file_is_named(tmp_path, content):
+    state = legacy.to_published(detector("nes2net").state_dict(), "nes2net")
+    torch.save(state, tmp_path / "best.pth")
+    (tmp_path / "oc_center.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"oc_center\.npy: not an array"):
+        model.load_detector(tmp_path / "best.pth", config("nes2net"))
+
+
+@pytest.mark.parametrize("layer", ["conformer.fc5", "fc", "conformer.classifier.out"])
+def test_the_parent_projects_detector_scores_by_its_bona_fide_logit(tmp_path, layer):
+    """Same body, a linear layer of two logits (spoof, bona fide) in place of the centroids, whatever its name."""
+    detect = detector("conformer_tcm", head="wce")
+    body = detector("conformer_tcm")
+    state = legacy.to_published(body.state_dict(), "conformer_tcm")
+    del state["ocsoftmax.center"]
+    weight, bias = torch.randn(2, 24), torch.randn(2)
+    state |= {f"{layer}.weight": weight, f"{layer}.bias": bias}
+    torch.save(state, tmp_path / "tcm.pth")
+    loaded = model.load_detector(tmp_path / "tcm.pth", config("conformer_tcm", head="wce"))
+    wave = torch.randn(2, 4000)
+    with torch.inference_mode():
+        expected = body(wave).embedding @ weight.T + bias
+        torch.testing.assert_close(loaded(wave).score, expected[:, 1])
+    assert type(loaded.head) is type(detect.head)
+
+
+def test_one_centroid_is_the_head_of_oc_softmax(tmp_path):
+    detect = detector("nes2net", head="oc_softmax")
+    torch.save(legacy.to_published(detect.state_dict(), "nes2net"), tmp_path / "best.pth")
+    loaded = model.load_detector(tmp_path / "best.pth", config("nes2net", head="oc_softmax"))
+    assert loaded.config["head"] == "oc_softmax"
+
+
+def published(backend="nes2net"):
+    return legacy.to_published(detector(backend).state_dict(), backend)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("Nested_Res2Net_TDNN.bn.weight"), "expected a back end of Conformer-TCM"),
+        (lambda s: s.pop("Nested_Res2Net_TDNN.bn.bias"), "1 missing: backend.norm.bias"),
+        (lambda s: s.pop("ssl_model.model.encoder.layers.1.fc1.bias"), "1 missing: frontend.network.encoder.layers.1"),
+        (lambda s: s.update({"extra.weight": torch.ones(3)}), "found ocsoftmax.center, extra.weight"),
+        (lambda s: s["ocsoftmax.center"].fill_(float("nan")), "of ocsoftmax.center are not finite"),
+    ],
+)
+def test_published_files_that_do_not_fit_are_told(tmp_path, change, message):
+    state = {name: tensor.clone() for name, tensor in published().items()}
+    change(state)
+    torch.save(state, tmp_path / "best.pth")
+    with pytest.raises(InputError, match=message) as caught:
+        model.load_detector(tmp_path / "best.pth", config("nes2net"))
+    assert "best.pth" in str(caught.value)
+
+
+def test_a_checkpoint_of_another_back_end_is_told(tmp_path):
+    torch.save(published(), tmp_path / "best.pth")
+    with pytest.raises(InputError, match=r"holds a detector with backend nes2net, but model\.backend is conformer_tcm"):
+        model.load_detector(tmp_path / "best.pth", config("conformer_tcm"))
+
+
+def test_attention_heads_that_no_weight_tells_are_asked_for(tmp_path):
+    torch.save(published(), tmp_path / "best.pth")
+    with pytest.raises(InputError, match=r"width 64, which is not a published one; give them: --n-heads"):
+        model.load_detector(tmp_path / "best.pth")
+
+
+def test_heads_of_the_published_width_are_known():
+    state = {"feature_projection.projection.weight": torch.empty(1024, 512, device="meta")}
+    assert legacy.attention_heads(state, None, "x") == 16
+
+
+def test_a_head_without_centroids_has_no_place_in_a_published_file():
+    with pytest.raises(InputError, match="a head of centroids; this detector differs"):
+        legacy.to_published(detector("nes2net", head="wce").state_dict(), "nes2net")

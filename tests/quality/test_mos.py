@@ -1,0 +1,158 @@
+"""MOS predictors behind their contract, and the cached walk over files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from qamo import InputError
+from qamo.quality import predictors as mos
+
+pytest.importorskip("xls_r_sqa", reason="pip install --no-deps -r requirements-nodeps.txt")
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("audio")
+    rng = np.random.default_rng(0)
+    paths = []
+    for index in range(10):
+        t = np.arange(RATE + 400 * index) / RATE
+        wave = 0.1 * np.sin(2 * np.pi * 150 * t) * np.sin(2 * np.pi * 3 * t) + 0.005 * index * rng.standard_normal(
+            len(t)
+        )
+        paths.append(folder / f"{index}.flac")
+        soundfile.write(paths[-1], wave, RATE)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def scores(recordings) -> np.ndarray:
+    return mos.predict_files(recordings, "distillmos")
+
+
+def test_sixteen_bits_move_a_score_a_little_and_are_told_apart(recordings, scores):
+    coarse = mos.predict_files(recordings, "distillmos:bf16")
+    assert 0 < np.abs(coarse - scores).max() < 0.06
+    assert mos.build_predictor("distillmos:bf16").identity != mos.build_predictor("distillmos").identity
+
+
+def test_scores_equal_those_of_the_package_called_file_by_file(recordings, scores):
+    from qamo.networks import distillmos
+
+    network = distillmos.load_network()
+    import torch
+
+    with torch.no_grad():
+        waves = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in recordings]
+        expected = [float(network(wave[None])) for wave in waves]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert np.ptp(scores) > 0.05
+
+
+def test_the_number_of_processes_and_the_order_change_nothing(recordings, scores):
+    several = mos.predict_files(recordings[::-1], "distillmos", jobs=2)
+    # processes use one thread, this one as many as torch likes
+    np.testing.assert_allclose(several[::-1], scores, atol=1e-5)
+
+
+def test_a_cut_off_walk_goes_on_and_gives_the_same(recordings, scores, tmp_path):
+    cache = tmp_path / "cache"
+    mos.predict_files(recordings[:4], "distillmos", cache=cache)
+    lines = cache.read_text().splitlines(keepends=True)
+    assert len(lines) == 4
+    cache.write_text("".join(lines)[:-30])  # killed while writing the fourth line
+    np.testing.assert_array_equal(mos.predict_files(recordings, "distillmos", cache=cache), scores)
+    assert len(cache.read_text().splitlines()) == 10
+
+
+def test_the_cache_follows_content_and_predictor_not_names(recordings, scores, tmp_path):
+    cache = tmp_path / "cache"
+    mos.predict_files(recordings[:2], "distillmos", cache=cache)
+    swapped = tmp_path / recordings[0].name
+    swapped.write_bytes(recordings[1].read_bytes())
+    assert mos.predict_files([swapped], "distillmos", cache=cache)[0] == scores[1]
+    assert len(cache.read_text().splitlines()) == 2  # nothing new
+
+    # a score that another version of the predictor gave is not taken over
+    identity = mos.build_predictor("distillmos").identity
+    cache.write_text(
+        cache.read_text().replace(identity, "distillmos 0.0.0").replace(" 1.", " 9.").replace(" 2.", " 9.")
+    )
+    assert mos.predict_files([swapped], "distillmos", cache=cache)[0] == scores[1]
+
+
+def test_a_recording_listed_twice_is_scored_once(recordings, scores, tmp_path):
+    cache = tmp_path / "cache"
+    twice = mos.predict_files([recordings[3], recordings[3], recordings[5]], "distillmos", cache=cache)
+    np.testing.assert_array_equal(twice, scores[[3, 3, 5]])
+    assert len(cache.read_text().splitlines()) == 2
+
+
+def test_an_unreadable_recording_is_named(recordings, tmp_path):
+    bad = tmp_path / "text.flac"
+    bad.write_text("not audio at all")
+    with pytest.raises(InputError, match=r"text\.flac"):
+        mos.predict_files([recordings[0], bad], "distillmos")
+    with pytest.raises(InputError, match=r"gone\.flac: no such file"):
+        mos.predict_files([tmp_path / "gone.flac"], "distillmos", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("utmos", "no such MOS predictor"),
+        ("onnx:model.onnx", "expected onnx:PATH@RATE"),
+        ("onnx:nowhere.onnx@16000", r"nowhere\.onnx: no such ONNX file"),
+        ("scoreq:nowhere.onnx", r"nowhere\.onnx: no such ONNX file"),
+    ],
+)
+def test_a_wrong_spec_is_answered_with_a_sentence(spec, message):
+    with pytest.raises(InputError, match=message):
+        mos.build_predictor(spec)
+
+
+@pytest.fixture
+def onnx_model(tmp_path) -> Path:
+    """A model file with known scores: 1 + 100 times the mean of the squares."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Mul", ["wave", "wave"], ["square"]),
+        helper.make_node("ReduceMean", ["square"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["mean", "hundred"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "one"], ["score"]),
+    ]
+    constants = [helper.make_tensor(name, kind, [1], [value]) for name, value in (("hundred", 100.0), ("one", 1.0))]
+    graph = helper.make_graph(
+        nodes,
+        "loudness",
+        [helper.make_tensor_value_info("wave", kind, [None, None])],
+        [helper.make_tensor_value_info("score", kind, [None, 1])],
+        constants,
+    )
+    path = tmp_path / "loudness.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def test_any_onnx_model_by_path_at_its_own_rate(onnx_model, recordings):
+    waves = [soundfile.read(path, dtype="float32")[0] for path in recordings[:3]]
+    expected = [1 + 100 * np.mean(wave**2) for wave in waves]
+    np.testing.assert_allclose(mos.predict_files(recordings[:3], f"onnx:{onnx_model}@16000"), expected, rtol=1e-5)
+    np.testing.assert_allclose(mos.predict_files(recordings[:3], f"scoreq:{onnx_model}"), expected, rtol=1e-5)
+    predictor = mos.build_predictor(f"onnx:{onnx_model}@8000")
+    np.testing.assert_allclose(predictor(waves[:1]), expected[:1], rtol=0.02)  # resampled
+    assert "8000 Hz" in predictor.identity
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path):
+    path = tmp_path / "text.onnx"
+    path.write_text("not a model")
+    with pytest.raises(InputError, match=r"text\.onnx: not a model"):
+        mos.build_predictor(f"scoreq:{path}")

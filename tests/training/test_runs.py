@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qamo import InputError
+from qamo.config.schema import Config, load_config, to_yaml
+from qamo.training.folder import run_folder, same_training, scoring_digest
+
+
+def config(**keys) -> Config:
+    return load_config(None, {key.replace("__", "."): value for key, value in keys.items()})
+
+
+def test_the_name_of_a_run_changes_with_what_decides_its_weights_and_with_nothing_else():
+    plain = run_folder(config())
+    decisive: list[dict[str, Any]] = [
+        {"seed": 2},
+        {"train__lr": 1e-5},
+        {"train__precision": "bf16-mixed"},
+        {"model__qamo__margin": 0.3},
+        {"model__backend": "nes2net"},
+        {"data__rawboost__algorithm": 5},
+        {"data__quality__thresholds": [3.0]},
+    ]
+    names = {run_folder(config(**keys)) for keys in decisive}
+    assert len(names | {plain}) == len(decisive) + 1
+    indifferent: list[dict[str, Any]] = [
+        {"data__n_workers": 0},
+        {"data__database_path": "/elsewhere"},
+        {"train__save_every_s": 5},
+        {"train__frontend_chunks": 4},
+        {"model__xlsr__gradient_checkpointing": True},
+        {"model__wce__weight_spoof": 0.5},  # of a head that is not chosen
+        {"eval__sets": ["LA"]},
+        {"run__devices": 2},
+        {"score__batch_size": 5},
+    ]
+    for keys in indifferent:
+        assert run_folder(config(**keys)) == plain, keys
+    assert plain.name.startswith("xlsr_conformer_tcm_qamo_seed1234_")
+
+
+def test_a_name_is_taken_as_it_is_and_scores_of_other_weights_have_a_folder_of_their_own():
+    assert run_folder(config(name="mine")).name == "mine"
+    scoring = config(train__enabled=False, score__weights="exps/old/epoch_003.pt")
+    assert run_folder(scoring).name == "score_old_epoch_003"
+
+
+def test_another_training_in_the_same_folder_is_refused_with_the_keys_that_differ(tmp_path):
+    assert not same_training(config(), tmp_path)
+    (tmp_path / "config.yaml").write_text(to_yaml(config()))
+    assert same_training(config(data__n_workers=1, train__frontend_chunks=2), tmp_path)
+    with pytest.raises(InputError) as caught:
+        same_training(config(model__head="wce", train__batch_size=10, data__n_workers=1), tmp_path)
+    said = str(caught.value)
+    assert "model.head is 'wce' but was 'qamo'; train.batch_size is 10 but was 20; give this one another --name" in said
+
+
+def test_scores_depend_on_settings_that_take_no_weights():
+    def digest(**keys) -> str:
+        return scoring_digest(config(**keys).model.model_dump())
+
+    plain = digest()
+    assert digest(model__qamo__score="max") != plain
+    assert digest(model__xlsr__normalize_input="utterance") != plain
+    assert digest(model__xlsr__weights=None, model__xlsr__freeze=True, model__wce__margin=0.1) == plain

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from model import Detector, build_detector, load_detector
+from qamo import InputError
+from qamo.config.schema import ModelConfig, load_config
+from qamo.training import loop as trainer
+from qamo.training.loop import Batch, Batches
+from qamo.training.signals import StopFlag
+from tests.support.tiny_corpus import tone
+
+TINY_BACKEND = {
+    "model.conformer_tcm.embedding_size": 16,
+    "model.conformer_tcm.n_heads": 2,
+    "model.conformer_tcm.kernel_size": 7,
+    "model.conformer_tcm.n_blocks": 1,
+}
+LFCC = {"model.frontend": "lfcc", **TINY_BACKEND}
+XLSR = {
+    "model.frontend": "xlsr",
+    "model.xlsr.weights": None,
+    "model.xlsr.hidden_size": 64,
+    "model.xlsr.n_layers": 2,
+    "model.xlsr.n_heads": 4,
+    "model.xlsr.ffn_size": 64,
+    "model.xlsr.conv_size": 32,
+    "model.xlsr.position_kernel": 16,
+    "model.xlsr.position_groups": 4,
+    **TINY_BACKEND,
+}
+N_DEV, BATCH, STEPS = 10, 6, 3
+
+
+def model_config(**keys) -> ModelConfig:
+    return load_config(None, keys).model
+
+
+def detector_of(keys: dict, **more) -> Detector:
+    torch.manual_seed(0)
+    return build_detector(model_config(**{**keys, **more}))
+
+
+def batch_of(rng: np.random.Generator, n: int, first: int = 0) -> Batch:
+    bonafide = torch.arange(n) % 3 == 0
+    waves = np.stack([tone(rng, bool(b), 4000) for b in bonafide])
+    quality = torch.arange(n) % 2
+    return Batch(torch.from_numpy(waves), bonafide, quality, torch.arange(first, first + n), torch.zeros(n) > 0)
+
+
+def batches(poison: tuple[int, int] | None = None, dev_batch: int = 4) -> Batches:
+    def train(epoch: int, first: int) -> Iterator[Batch]:
+        for step in range(first, STEPS):
+            batch = batch_of(np.random.default_rng([epoch, step]), BATCH, first=step * BATCH)
+            if (epoch, step) == poison:
+                batch.wave[2, 100] = torch.nan
+            yield batch
+
+    def dev() -> Iterator[Batch]:
+        whole = batch_of(np.random.default_rng(99), N_DEV)
+        for start in range(0, N_DEV, dev_batch):
+            yield Batch(*(column[start : start + dev_batch] for column in whole))
+
+    names = [f"T_{i:02d}" for i in range(STEPS * BATCH)]
+    return Batches(train, dev, STEPS, math.ceil(N_DEV / dev_batch), names)
+
+
+def fit(run_dir: Path, source: Batches | None = None, **options) -> tuple[trainer.TrainState, Detector]:
+    run_dir.mkdir(exist_ok=True)
+    detector = detector_of(LFCC)
+    settings = {
+        "seed": 0,
+        "max_epochs": 4,
+        "patience": 10,
+        "lr": 0.003,
+        "head_lr": 0.001,
+        "weight_decay": 1e-4,
+        "n_best": 2,
+        "save_every_s": 1e9,
+        "model_config": model_config(**LFCC).model_dump(mode="json"),
+        "provenance": {},
+    }
+    fabric = options.pop("fabric", None) or Fabric(accelerator="cpu")
+    state = trainer.fit(fabric, detector, source or batches(), run_dir=run_dir, **{**settings, **options})
+    return state, detector
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+@pytest.mark.parametrize(
+    "keys",
+    [{"chunks": 2}, {"chunks": 3}, {"chunks": 4}, {"model.xlsr.gradient_checkpointing": True}],
+    ids=["2 chunks", "3 chunks", "4 uneven chunks", "gradient checkpointing"],
+)
+def test_ways_to_save_memory_give_the_gradients_of_the_plain_run(keys, dtype, tolerance):
+    def step(chunks: int = 1, **more) -> Detector:
+        detector = detector_of(XLSR, **more).to(dtype).train()
+        detector.frontend_chunks = chunks
+        batch = batch_of(np.random.default_rng(1), 6)
+        detector(batch.wave.to(dtype), batch.bonafide, batch.quality).losses["total"].backward()
+        return detector
+
+    plain, thrifty = step(), step(**keys)
+    expected = {name: p.grad for name, p in plain.named_parameters()}
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, parameter in thrifty.named_parameters():
+        assert parameter.grad is not None, name
+        scale = max(float(expected[name].abs().max()), 1e-3 * largest)
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=0, atol=tolerance * scale)
+    for (name, ours), theirs in zip(thrifty.named_buffers(), plain.buffers()):
+        torch.testing.assert_close(ours, theirs, msg=name)  # batch norms saw the batch once, and as one
+
+
+def test_chunks_hold_the_graph_of_one_piece_at_a_time():
+    detector = detector_of(XLSR).train()
+    sizes: list[int] = []
+    detector.frontend.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    detector.frontend_chunks = 3
+    batch = batch_of(np.random.default_rng(1), 6)
+    detector(batch.wave, batch.bonafide, batch.quality).losses["total"].backward()
+    assert sizes == [2, 2, 2] * 2  # forward, and once more on the way back
+    sizes.clear()
+    detector.eval()(batch.wave)
+    assert sizes == [6]
+
+
+def test_one_adam_with_two_groups_steps_as_the_two_adams_of_the_paper():
+    ours, theirs = detector_of(LFCC), detector_of(LFCC)
+    one = trainer.build_optimizer(ours, lr=1e-3, head_lr=1e-2, weight_decay=1e-2)
+    head = list(theirs.head.parameters())
+    body = [p for p in theirs.parameters() if all(p is not q for q in head)]
+    two = [
+        torch.optim.Adam(body, lr=1e-3, weight_decay=1e-2),
+        torch.optim.Adam(head, lr=1e-2, weight_decay=1e-2),
+    ]
+    for step in range(3):
+        batch = batch_of(np.random.default_rng(step), 6)
+        for detector, optimizers in ((ours, [one]), (theirs, two)):
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            detector(batch.wave, batch.bonafide, batch.quality).losses["total"].backward()
+            for optimizer in optimizers:
+                optimizer.step()
+    for a, b in zip(ours.parameters(), theirs.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_the_dev_loss_is_the_mean_over_utterances_whatever_the_batches():
+    detector = detector_of(LFCC).eval()
+    whole = batch_of(np.random.default_rng(99), N_DEV)
+    single = [detector(w[None], b[None]).losses["total"].item() for w, b in zip(whole.wave, whole.bonafide)]
+    fabric = Fabric(accelerator="cpu")
+    for size in (1, 4, 10):
+        found = trainer.dev_loss(fabric, detector, batches(dev_batch=size), StopFlag())
+        assert found is not None
+        assert found["dev_loss"] == pytest.approx(np.mean(single), rel=1e-5)
+
+
+def test_the_best_epochs_are_kept_with_the_weights_they_had(tmp_path):
+    state, _ = fit(tmp_path / "run")
+    losses = {row["epoch"]: row["dev_loss"] for row in state.history}
+    best = sorted(losses, key=lambda epoch: losses[epoch])[:2]
+    assert [name for _, name in state.best] == [f"epoch_{epoch:03d}.pt" for epoch in best]
+    assert sorted(p.name for p in (tmp_path / "run").glob("epoch_*.pt")) == sorted(name for _, name in state.best)
+    fabric = Fabric(accelerator="cpu")
+    for loss, name in state.best:
+        found = trainer.dev_loss(fabric, load_detector(tmp_path / "run" / name), batches(), StopFlag())
+        assert found is not None
+        assert found["dev_loss"] == loss
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows == state.history
+    assert {"loss_total", "loss_one_class", "loss_quality", "dev_loss", "dev_eer", "centroid_cosine"} <= rows[0].keys()
+    assert rows[0]["n_bonafide"] == 6
+    assert rows[0]["n_bonafide_class_0"] + rows[0]["n_bonafide_class_1"] == 6
+    one_class, quality = rows[0]["loss_one_class"], rows[0]["loss_quality"]
+    assert rows[0]["loss_total"] == pytest.approx(one_class + 0.1 * quality, rel=1e-6)
+
+
+def test_training_ends_when_the_dev_loss_has_not_improved_for_the_patience(tmp_path):
+    state, _ = fit(tmp_path / "run", max_epochs=40, patience=2, lr=0.05, head_lr=0.5)
+    losses = [row["dev_loss"] for row in state.history]
+    first_best = int(np.argmin(losses))
+    assert state.epoch < 40
+    assert len(losses) == first_best + 1 + 2
+    assert [row["stale"] for row in state.history[first_best:]] == [0, 1, 2]
+    again, _ = fit(tmp_path / "run", max_epochs=40, patience=2, lr=0.05, head_lr=0.5)
+    assert again.history == state.history  # a finished training stays finished
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_utterances_and_keeps_the_last_state(tmp_path):
+    with pytest.raises(InputError) as caught:
+        fit(tmp_path / "run", batches(poison=(1, 2)))
+    said = str(caught.value)
+    assert "epoch 2, step 3: the loss is nan on T_12, T_13, T_14, T_15, T_16, T_17" in said
+    assert "last.pt; lower train.lr, or look at these recordings" in said
+    resumed, _ = fit(tmp_path / "run")
+    straight, _ = fit(tmp_path / "straight")
+    assert resumed.history == straight.history
+    for name in ("last.pt", *(name for _, name in straight.best)):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_weights_that_are_not_finite_do_not_replace_finite_ones(tmp_path):
+    state, detector = fit(tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    optimizer = trainer.build_optimizer(detector, lr=1, head_lr=1, weight_decay=0)
+    saver = trainer.Saver(Fabric(accelerator="cpu"), detector, optimizer, tmp_path / "run", 1.0, {}, {})
+    with torch.no_grad():
+        detector.head.centroids[0, 0] = torch.inf
+    with pytest.raises(InputError, match="weights are no longer finite; the last good state is kept"):
+        saver.save(state)
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_files_that_a_kill_left_behind_are_put_in_order_at_the_next_start(tmp_path):
+    run = tmp_path / "run"
+    state, _ = fit(run)
+    whole = (run / "metrics.jsonl").read_bytes()
+    (run / "metrics.jsonl").write_bytes(whole[: len(whole) // 2])
+    (run / "epoch_099.pt").write_bytes(b"of a step that last.pt does not know of")
+    fit(run)
+    assert (run / "metrics.jsonl").read_bytes() == whole
+    assert sorted(p.name for p in run.glob("epoch_*")) == sorted(name for _, name in state.best)
+
+
+def test_a_checkpoint_without_training_state_is_not_resumed_from(tmp_path):
+    state, _ = fit(tmp_path / "run")
+    (tmp_path / "run" / state.best[0][1]).rename(tmp_path / "run" / "last.pt")
+    with pytest.raises(InputError, match=r"last.pt: holds weights but no training state; move it away"):
+        fit(tmp_path / "run")
+
+
+def test_a_dev_set_of_one_class_has_no_eer_but_a_loss():
+    detector = detector_of(LFCC)
+    whole = batch_of(np.random.default_rng(99), N_DEV)
+    spoof = Batch(*(column[~whole.bonafide] for column in whole))
+    source = batches()._replace(dev=lambda: iter([spoof]), n_dev_batches=1)
+    found = trainer.dev_loss(Fabric(accelerator="cpu"), detector, source, StopFlag())
+    assert found is not None
+    assert math.isnan(found["dev_eer"])
+    assert math.isfinite(found["dev_loss"])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_resume_on_a_gpu_takes_the_optimiser_along(tmp_path):
+    fit(tmp_path, max_epochs=1)
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    saved["train_state"]["finished"] = False
+    torch.save(saved, tmp_path / "last.pt")
+    fabric, source = Fabric(accelerator="cuda", devices=1), batches()
+
+    def train(epoch: int, step: int) -> Iterator[Batch]:
+        return map(fabric.to_device, source.train(epoch, step))
+
+    moved = source._replace(train=train, dev=lambda: map(fabric.to_device, source.dev()))
+    state, detector = fit(tmp_path, moved, fabric=fabric, max_epochs=2)
+    assert state.epoch == 2
+    assert all(parameter.is_cuda for parameter in detector.parameters())
