@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.print_config:
             print(to_yaml(cfg), end="")
             return 0
-        from qamo.training.runlog import start_log
+        from qamo.progress import start_log
 
         start_log()
         if args.check:
@@ -207,7 +207,7 @@ def _with_others(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[s
 
 def _holding(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
     from qamo.files import holding, remove_temporaries
-    from qamo.training.runlog import start_log
+    from qamo.progress import start_log
 
     with holding(folder, doing="training or scoring"):
         for part in (folder, folder / "scores"):
@@ -373,7 +373,8 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     from qamo.training import folder as runs
     from qamo.training import loop as trainer
     from qamo.training.checkpoint import average, write_checkpoint
-    from qamo.training.runlog import EpochLog, provenance
+    from qamo.training.epoch_log import EpochLog
+    from qamo.training.provenance import provenance
 
     data = data_utils.read_training_data(
         cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed, reads_quality=cfg.model.reads_quality

@@ -27,15 +27,9 @@ from qamo.networks import published as legacy
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.distillmos import DistillMOS
 from qamo.networks.nes2net import Nes2Net
+from qamo.networks.weights import load_strictly, read_torch
 from qamo.networks.xlsr import LFCC, XLSR
-from qamo.training.checkpoint import (
-    EXPORTED_CONFIG,
-    EXPORTED_WEIGHTS,
-    checked,
-    load_strictly,
-    read_exported,
-    read_torch,
-)
+from qamo.training.checkpoint import EXPORTED_CONFIG, EXPORTED_WEIGHTS, checked, read_exported
 
 FRONTENDS: dict[str, Callable[..., Any]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
 BACKENDS: dict[str, Callable[..., Any]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}

@@ -28,8 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qamo import InputError, __version__, files
-from qamo.training import runlog
+from qamo import InputError, __version__, files, progress
 from qamo.trials.keys import BONAFIDE, LAYOUTS, read_keys
 from qamo.trials.recordings import Recordings, check_name, check_recordings, read_trial_list
 from qamo.trials.scores import read_scores
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         if comparing:
             print("\n".join(compare(args.a, args.b, args.thresholds, args.plot)))
         else:
-            runlog.start_log()
+            progress.start_log()
             print(predict(args.protocol, args.audio, args.out, args.predictor, args.extension, args.jobs))
     except (InputError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

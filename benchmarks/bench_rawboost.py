@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
+from benchmarks.plain import DEFAULTS, plain
 from qamo.audio.load import SAMPLE_RATE
 from qamo.audio.rawboost import rawboost
-from tests.audio.test_rawboost import DEFAULTS, plain
 
 
 def milliseconds(function: Callable[..., object], wave: np.ndarray, seed: int, algorithm: int) -> float:

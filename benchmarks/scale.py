@@ -25,7 +25,7 @@ PER_FOLDER = 20_000  # links of one recording stay below what file systems allow
 
 def build(root: Path, n: int) -> Path:
     """The tiny corpus with `n` names in its set "seen", of which each is a link to one of its recordings."""
-    from tests import tiny_corpus
+    from tests.support import tiny_corpus
 
     config = tiny_corpus.build(root)
     folder = root / "LA" / "seen" / "flac"

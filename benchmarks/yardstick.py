@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.plain import DEFAULTS
+from benchmarks.plain import plain as plain_rawboost
 from qamo.audio.load import SAMPLE_RATE
-from tests.audio.test_rawboost import DEFAULTS
-from tests.audio.test_rawboost import plain as plain_rawboost
 
 
 @contextmanager

@@ -27,9 +27,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
 from builder import card, recipe, sources, synthesis  # noqa: E402
 
-from qamo import InputError, files  # noqa: E402
+from qamo import (  # noqa: E402
+    InputError,
+    files,
+    progress,
+)
 from qamo.quality import predictors as mos  # noqa: E402
-from qamo.training import runlog  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare a built corpus with its manifest, and stop")
     args = parser.parse_args(argv)
     out = args.out or ROOT / "database" / ("mini" if args.size == "full" else "mini-quick")
-    runlog.start_log()
+    progress.start_log()
     try:
         if args.seed < 0 or args.jobs < 1:
             raise InputError(f"expected --seed >= 0 and --jobs >= 1, found {args.seed} and {args.jobs}")
@@ -93,7 +96,7 @@ def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: 
 
     flite = ":".join(str(got[name].folder) for name in FLITE) if all(name in got for name in FLITE) else None
     counts = recipe.wanted(sets)
-    heard = runlog.progress(counts, "choosing recordings", total=len(counts), unit="speaker")
+    heard = progress.progress(counts, "choosing recordings", total=len(counts), unit="speaker")
     supply = {name: recipe.utterances(speakers[name], counts[name], seed) for name in heard}
     clips = recipe.clips(sets, speakers, supply, pools, seed, flite is not None)
     n_bonafide = sum(clip.bonafide for clip in clips)
@@ -154,7 +157,7 @@ def _fetched(downloads: Path, offline: bool) -> tuple[dict[str, sources.Fetched]
     names = recipe.packages()
     log.info("fetching %d packages (250 MB), or finding them in %s", len(names), downloads)
     reasons = {} if offline else sources.prefetch(names, downloads)
-    for name in runlog.progress(_and_fallback(names, missing), "fetching", total=len(names), unit="package"):
+    for name in progress.progress(_and_fallback(names, missing), "fetching", total=len(names), unit="package"):
         try:
             got[name] = sources.fetch(name, downloads, offline=offline or name in reasons)
         except sources.Unavailable as error:
@@ -188,7 +191,7 @@ def _synthesise(out: Path, clips: list[recipe.Clip], flite: str | None, jobs: in
     with context.Pool(jobs, maxtasksperchild=1) as pool:
         made = pool.imap_unordered(synthesis.make_block, work, chunksize=1)
         done = len(clips) - n_todo
-        for _ in runlog.progress(made, "making", total=len(clips), initial=done, unit="clip", count=int):
+        for _ in progress.progress(made, "making", total=len(clips), initial=done, unit="clip", count=int):
             pass
 
 

@@ -9,7 +9,7 @@ import model
 from qamo import InputError
 from qamo.config.schema import ModelConfig
 from qamo.training.checkpoint import read_checkpoint, write_checkpoint, write_exported
-from tests.networks.test_legacy import TINY_XLSR, config
+from tests.support.detectors import TINY_XLSR, config
 
 
 def tree(frontend="lfcc", backend="conformer_tcm", head="qamo", **more):

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from qamo import InputError
 from qamo.files import replacing, write_json
+from qamo.progress import progress
 from qamo.training import precision
-from qamo.training.runlog import progress
 from qamo.training.signals import Interrupted, StopFlag
 from qamo.trials.scores import format_score
 

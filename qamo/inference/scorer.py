@@ -157,7 +157,7 @@ def window_of(path: Path) -> int:
     about = path / "qamo.json"
     if about.is_file():
         return int(json.loads(about.read_text(encoding="utf-8")).get("window_samples", WINDOW_SAMPLES))
-    from qamo.training.checkpoint import read_torch
+    from qamo.networks.weights import read_torch
 
     content = read_torch(path / "model.pt" if path.is_dir() else path)
     kept = content.get("window_samples") if isinstance(content, dict) else None

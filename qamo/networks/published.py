@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from qamo import InputError
-from qamo.training.checkpoint import check_finite, read_torch
+from qamo.networks.weights import check_finite, read_torch
 
 log = logging.getLogger(__name__)
 

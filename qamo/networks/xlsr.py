@@ -25,7 +25,7 @@ from qamo import InputError
 from qamo.audio.load import SAMPLE_RATE
 from qamo.networks import published as legacy
 from qamo.networks.cpu import xlsr_pass as xlsr_cpu
-from qamo.training.checkpoint import check_finite, load_strictly, read_torch
+from qamo.networks.weights import check_finite, load_strictly, read_torch
 
 log = logging.getLogger(__name__)
 

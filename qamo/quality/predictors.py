@@ -26,7 +26,7 @@ from qamo import InputError, files
 from qamo.audio import load as audio
 from qamo.audio.load import SAMPLE_RATE
 from qamo.networks.cpu import malloc as memory
-from qamo.training.runlog import progress
+from qamo.progress import progress
 
 TASK_FILES = 8  # files that a process takes at a time
 

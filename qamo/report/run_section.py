@@ -179,7 +179,7 @@ def read_centroids(folder: Path, head: Any, last: dict[str, float]) -> Centroids
     """
     radii = (head.radius_bonafide, head.radius_spoof) if hasattr(head, "radius_bonafide") else None
     if (folder / MODEL).is_file() and importlib.util.find_spec("torch"):
-        from qamo.training.checkpoint import read_torch
+        from qamo.networks.weights import read_torch
 
         content = read_torch(folder / MODEL)  # mapped, not read: a large front end stands beside them
         state = content.get("model") if isinstance(content, dict) else None

@@ -8,5 +8,6 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
     checkpoint.py  our checkpoint format; averages; exported folders
     precision.py   number formats
     signals.py     SIGTERM and Ctrl-C as a flag that long loops check
-    runlog.py      epochs as log lines and TensorBoard; the provenance of a run
+    epoch_log.py   an epoch as a line, warnings, TensorBoard
+    provenance.py  code, packages and machine of a run
 """

@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.files import write_text
+from qamo.progress import progress
 from qamo.training.checkpoint import read_checkpoint, write_checkpoint
-from qamo.training.runlog import progress
 from qamo.training.signals import Interrupted, StopFlag, stopping_on_signals
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import overload
 
 from qamo import InputError
 from qamo.audio import load as audio
-from qamo.training.runlog import progress
+from qamo.progress import progress
 
 N_SHOWN = 5  # offenders named in a message
 CHECK_CHUNK = 64  # recordings looked at in one go

@@ -39,8 +39,8 @@ from qamo import InputError
 from qamo.config.schema import DataConfig, EvalConfig, XLSRConfig
 from qamo.export.model_card import LINES
 from qamo.trials import asv
-from tests.networks.test_frontends import as_fairseq, xlsr
 from tests.support.tiny_corpus import RATE, tone
+from tests.support.xlsr import as_fairseq, xlsr
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [

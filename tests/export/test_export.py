@@ -13,8 +13,8 @@ import model
 from qamo.networks import published as legacy
 from qamo.networks.xlsr import read_xlsr
 from qamo.training.checkpoint import write_checkpoint
-from tests.networks.test_frontends import as_fairseq, fairseq_state, wave, xlsr
-from tests.networks.test_legacy import config, detector
+from tests.support.detectors import config, detector
+from tests.support.xlsr import as_fairseq, fairseq_state, wave, xlsr
 
 
 @pytest.fixture

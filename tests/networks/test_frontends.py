@@ -12,43 +12,13 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-from safetensors.torch import save_file
 
 from qamo import InputError
-from qamo.config.schema import LFCCConfig, XLSRConfig
-from qamo.networks import published as legacy
-from qamo.networks.xlsr import LFCC, XLSR, read_xlsr
+from qamo.config.schema import LFCCConfig
+from qamo.networks.xlsr import LFCC, read_xlsr
+from tests.support.xlsr import PRETRAINING, as_fairseq, as_file, as_folder, fairseq_state, wave, xlsr
 
 ROOT = Path(__file__).parents[2]
-TINY = {
-    "hidden_size": 32,
-    "n_layers": 2,
-    "n_heads": 4,
-    "ffn_size": 48,
-    "conv_size": 16,
-    "position_kernel": 16,
-    "position_groups": 4,
-}
-PRETRAINING = {
-    "mask_emb": (32,),
-    "quantizer.vars": (1, 4, 2),
-    "project_q.weight": (4, 4),
-    "final_proj.weight": (4, 32),
-}
-
-
-def xlsr(**changes):
-    torch.manual_seed(0)
-    return XLSR(**XLSRConfig.model_validate({"weights": None, **TINY, **changes}).model_dump())
-
-
-def fairseq_state(network):
-    extra = {name: torch.randn(shape) for name, shape in PRETRAINING.items()}
-    return {**extra, **legacy.xlsr_to_fairseq(network.state_dict())}
-
-
-def wave(n_samples=4000, n=2):
-    return torch.randn(n, n_samples, generator=torch.Generator().manual_seed(1)) / 10
 
 
 @pytest.fixture(scope="module")
@@ -60,36 +30,6 @@ def original():
                 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
             )
     return frontend
-
-
-def as_fairseq(network, folder):
-    path = folder / "xlsr.pt"
-    moments = {"state": {0: {"exp_avg": torch.randn(1000)}}}
-    torch.save({"args": None, "cfg": {"a": 1}, "model": fairseq_state(network), "last_optimizer_state": moments}, path)
-    return path
-
-
-def as_folder(network, folder, *, spelling="new", prefix="", name="model.safetensors"):
-    state = {}
-    for key, tensor in network.state_dict().items():
-        if spelling == "old":
-            key = key.replace("parametrizations.weight.original0", "weight_g")
-            key = key.replace("parametrizations.weight.original1", "weight_v")
-        state[prefix + key] = tensor.clone()
-    if prefix:
-        state["quantizer.codevectors"] = torch.randn(1, 4, 2)
-        state["project_hid.weight"] = torch.randn(4, 32)
-    (folder / "config.json").write_text(json.dumps({"do_stable_layer_norm": True, "feat_extract_norm": "layer"}))
-    if name.endswith(".bin"):
-        torch.save(state, folder / name)
-    else:
-        save_file(state, folder / name)
-    return folder
-
-
-def as_file(network, folder):
-    save_file({k: v.clone() for k, v in network.state_dict().items()}, folder / "w.safetensors")
-    return folder / "w.safetensors"
 
 
 @pytest.mark.parametrize(

@@ -12,34 +12,10 @@ import model
 from qamo import InputError
 from qamo.config.schema import ModelConfig
 from qamo.networks import published as legacy
+from tests.support.detectors import BACKENDS, config, detector
 
 GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "reference"
 needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the golden figures are not beside this checkout")
-BACKENDS = ["conformer_tcm", "nes2net"]
-TINY_XLSR = {
-    "weights": None,
-    "hidden_size": 64,
-    "n_layers": 2,
-    "n_heads": 4,
-    "ffn_size": 48,
-    "conv_size": 16,
-    "position_kernel": 16,
-    "position_groups": 4,
-}
-
-
-def config(backend, **more):
-    tree = {"backend": backend, "xlsr": TINY_XLSR, "conformer_tcm": {"embedding_size": 24, "n_blocks": 2}}
-    return ModelConfig.model_validate({**tree, "nes2net": {"n_groups": 4, "scale": 4}, **more})
-
-
-def detector(backend, **more):
-    torch.manual_seed(0)
-    detect = model.build_detector(config(backend, **more)).eval()
-    with torch.no_grad():
-        for parameter in detect.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return detect
 
 
 def full_size(backend):

@@ -12,31 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from qamo.config.schema import XLSRConfig
 from qamo.networks.cpu import onednn as products
 from qamo.networks.cpu import xlsr_pass as xlsr_cpu
-from qamo.networks.xlsr import XLSR
-from tests.support import tiny_models
-
-
-def xlsr(**changes):
-    torch.manual_seed(0)
-    frontend = XLSR(**XLSRConfig.model_validate(tiny_models.XLSR | changes).model_dump())
-    for parameter in frontend.parameters():  # biases and norms too, which start as 0 and 1
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return frontend.eval()
-
-
-def both(**changes):
-    """A front end that takes the faster way, and one with the same weights that does not."""
-    fast = xlsr(**changes)
-    plain = copy.deepcopy(fast)
-    plain.plain = True
-    return fast, plain
-
-
-def waves(n_waves, n_samples, seed=0):
-    return 0.1 * torch.randn(n_waves, n_samples, generator=torch.Generator().manual_seed(seed))
+from tests.support.xlsr_cpu import both, waves, xlsr
 
 
 @pytest.fixture
@@ -242,7 +220,7 @@ def test_a_processor_without_products_in_bfloat16_takes_the_plain_way():
     program = """
 import torch
 from qamo.networks.cpu import onednn as products
-from tests.networks.test_xlsr_cpu import both, waves
+from tests.support.xlsr_cpu import both, waves
 assert products.has_onednn() and not products.has_onednn(torch.bfloat16)
 fast, plain = both()
 with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):

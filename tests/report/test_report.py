@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import os
@@ -23,25 +22,11 @@ from qamo.report import sections as report_sections
 from qamo.report.tables import Column, Table, latex_safe, to_csv, to_html, to_latex, to_markdown
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
+from tests.support.reports import embedded, table, write_set
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "reference_data"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real score files are not there")
-
-
-def write_set(folder: Path, n: int = 60, *, mos: bool = True) -> Path:
-    """meta.csv, two score files and a MOS file of a small set with three speakers; returns the folder."""
-    rng = np.random.default_rng(0)
-    rows, first, second, rated = ["file,speaker,label"], [], [], []
-    for i in range(n):
-        bonafide = i % 2 == 0
-        rows.append(f"{i}.wav,Speaker {i % 3},{'bona-fide' if bonafide else 'spoof'}")
-        first.append(f"{i}.wav {rng.normal() + 2 * bonafide:.6f}")
-        second.append(f"{i}.wav {rng.normal() + 1.5 * bonafide:.6f}")
-        rated.append(f"{i}.wav,Speaker {i % 3},{'bona-fide' if bonafide else 'spoof'},{rng.uniform(1, 5):.3f}")
-    for name, lines in (("meta.csv", rows), ("a.txt", first), ("b.txt", second), ("mos.csv", rated)):
-        (folder / name).write_text("\n".join(lines) + "\n")
-    return folder
 
 
 @pytest.fixture
@@ -51,15 +36,6 @@ def small(tmp_path: Path) -> Path:
 
 def run(*words: object) -> int:
     return report.main([str(word) for word in words])
-
-
-def table(folder: Path, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((folder / f"{name}.csv").read_text())))
-
-
-def embedded(page: Path, name: str) -> dict:
-    """What a page carries as JSON: its charts or its clips."""
-    return json.loads(page.read_text().split(f'id="{name}">')[1].split("</script>")[0])
 
 
 # ---- numbers

@@ -17,8 +17,7 @@ import report
 from qamo import InputError
 from qamo.report.page import Markup, Section, centroid_figure, page, spoofed_directions
 from qamo.report.run_section import cosine_chart, embedding_chart, read_run
-from tests.report.test_report import embedded, table
-from tests.report.test_report_page import browser, needs_browser, opened, values_of  # noqa: F401
+from tests.support.reports import embedded, needs_browser, opened, table, values_of
 
 RADII = (0.9, 0.2)
 
@@ -232,7 +231,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=[1280, 390])
-def tab(request: Any, browser: Any, drawn: Path) -> Iterator[Any]:  # noqa: F811
+def tab(request: Any, browser: Any, drawn: Path) -> Iterator[Any]:
     options = {"viewport": {"width": request.param, "height": 844}, "has_touch": True}
     with opened(browser, drawn, **options) as made:
         yield made

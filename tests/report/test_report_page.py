@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,23 +19,9 @@ from qamo.report.page import page as document
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
-from tests.report.test_report import embedded, write_set
+from tests.support.reports import embedded, needs_browser, opened, values_of, write_set
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or importlib.util.find_spec("playwright") is None, reason="no Chromium or no playwright here"
-)
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright import sync_api
-
-    with sync_api.sync_playwright() as p:
-        made = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,34 +49,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Any, made: Path) -> Iterator[Any]:
     with opened(browser, made) as tab:
         yield tab
-
-
-class opened:
-    """A tab with the page; at its end there must have been no error and no request beyond the page itself."""
-
-    def __init__(self, browser: Any, folder: Path, **options: Any):
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
-        self.tab = self.context.new_page()
-        self.url = (folder / "r.html").as_uri()
-        self.faults: list[str] = []
-        self.requests: list[str] = []
-
-    def __enter__(self) -> Any:
-        self.tab.on("console", lambda message: self.faults.append(message.text))
-        self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.goto(self.url)
-        return self.tab
-
-    def __exit__(self, *failure: object) -> None:
-        self.context.close()
-        if failure[0] is None:
-            assert self.faults == []
-            assert [url for url in self.requests if url != self.url and not url.startswith("data:")] == []
-
-
-def values_of(tab: Any, figure: str) -> list[str]:
-    return tab.eval_on_selector_all(f"#{figure} .u-legend .u-value", "all => all.map(e => e.textContent)")
 
 
 def hover(tab: Any, figure: str, across: float, down: float = 0.5) -> None:

@@ -18,7 +18,7 @@ from eval_metrics import asv_errors, asv_weights, equal_error_rate, min_tdcf
 from qamo.trials.asv import write_c012
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
-from tests.report.test_report import table, write_set
+from tests.support.reports import table, write_set
 
 PACKAGE = Path(__file__).parents[2] / "2021" / "eval-package" / "main.py"
 GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "eval_package" / "asv21_small"

@@ -22,7 +22,7 @@ from qamo.config.schema import load_config
 from qamo.training import loop as trainer
 from qamo.training.loop import Batch, Batches, Exchange
 from qamo.training.signals import StopFlag
-from tests.training.test_trainer import LFCC, XLSR, batch_of, detector_of
+from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
 
 N = 6  # the global batch
 

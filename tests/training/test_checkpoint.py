@@ -16,16 +16,8 @@ import torch
 
 from qamo import InputError
 from qamo.networks.published import FAIRSEQ_CLASSES
-from qamo.training.checkpoint import (
-    average,
-    check_finite,
-    load_strictly,
-    read_checkpoint,
-    read_exported,
-    read_torch,
-    write_checkpoint,
-    write_exported,
-)
+from qamo.networks.weights import check_finite, load_strictly, read_torch
+from qamo.training.checkpoint import average, read_checkpoint, read_exported, write_checkpoint, write_exported
 
 
 def state(value=1.0, count=3):

@@ -10,7 +10,7 @@ from eval_metrics import equal_error_rate
 from qamo.training import precision
 from qamo.trials.scores import read_scores
 from tests.support import tiny_corpus
-from tests.training.test_trainer import LFCC, XLSR, batch_of, detector_of
+from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
 
 
 @pytest.mark.parametrize("name", ["32", "bf16-mixed", "16-mixed"])

@@ -10,50 +10,14 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from model import Detector, build_detector, load_detector
+from model import Detector, load_detector
 from qamo import InputError
-from qamo.config.schema import ModelConfig, load_config
 from qamo.training import loop as trainer
 from qamo.training.loop import Batch, Batches
 from qamo.training.signals import StopFlag
-from tests.support.tiny_corpus import tone
+from tests.support.detectors import LFCC, XLSR, batch_of, detector_of, model_config
 
-TINY_BACKEND = {
-    "model.conformer_tcm.embedding_size": 16,
-    "model.conformer_tcm.n_heads": 2,
-    "model.conformer_tcm.kernel_size": 7,
-    "model.conformer_tcm.n_blocks": 1,
-}
-LFCC = {"model.frontend": "lfcc", **TINY_BACKEND}
-XLSR = {
-    "model.frontend": "xlsr",
-    "model.xlsr.weights": None,
-    "model.xlsr.hidden_size": 64,
-    "model.xlsr.n_layers": 2,
-    "model.xlsr.n_heads": 4,
-    "model.xlsr.ffn_size": 64,
-    "model.xlsr.conv_size": 32,
-    "model.xlsr.position_kernel": 16,
-    "model.xlsr.position_groups": 4,
-    **TINY_BACKEND,
-}
 N_DEV, BATCH, STEPS = 10, 6, 3
-
-
-def model_config(**keys) -> ModelConfig:
-    return load_config(None, keys).model
-
-
-def detector_of(keys: dict, **more) -> Detector:
-    torch.manual_seed(0)
-    return build_detector(model_config(**{**keys, **more}))
-
-
-def batch_of(rng: np.random.Generator, n: int, first: int = 0) -> Batch:
-    bonafide = torch.arange(n) % 3 == 0
-    waves = np.stack([tone(rng, bool(b), 4000) for b in bonafide])
-    quality = torch.arange(n) % 2
-    return Batch(torch.from_numpy(waves), bonafide, quality, torch.arange(first, first + n), torch.zeros(n) > 0)
 
 
 def batches(poison: tuple[int, int] | None = None, dev_batch: int = 4) -> Batches:

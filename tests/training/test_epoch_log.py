@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from qamo.training import runlog
+from qamo import progress
+from qamo import progress as runlog
+from qamo.training import epoch_log, provenance
 
 ROW = {
     "epoch": 3,
@@ -29,7 +31,11 @@ def quick_lines(monkeypatch, caplog):
 
 
 def test_progress_off_a_terminal_is_a_readable_line_with_rate_and_rest(quick_lines):
-    assert list(runlog.progress(["ab", "cd", "e"], "scoring LA", total=5, unit="clip", count=len)) == ["ab", "cd", "e"]
+    assert list(progress.progress(["ab", "cd", "e"], "scoring LA", total=5, unit="clip", count=len)) == [
+        "ab",
+        "cd",
+        "e",
+    ]
     said = [record.getMessage() for record in quick_lines.records]
     assert len(said) == 3
     assert said[0].startswith("scoring LA: 2 of 5 clips, ")
@@ -39,20 +45,20 @@ def test_progress_off_a_terminal_is_a_readable_line_with_rate_and_rest(quick_lin
 
 def test_of_several_processes_one_speaks(quick_lines, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    assert list(runlog.progress([1, 2], "training", total=2, unit="step")) == [1, 2]
+    assert list(progress.progress([1, 2], "training", total=2, unit="step")) == [1, 2]
     assert not quick_lines.records
     monkeypatch.delenv("RANK")
     monkeypatch.setenv("LOCAL_RANK", "1")  # as Fabric starts processes
-    assert not runlog.is_first_process()
+    assert not progress.is_first_process()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(4, "4 s"), (61, "1 min 01 s"), (36_300, "10 h 05 min")])
 def test_durations_for_a_person(seconds, text):
-    assert runlog._duration(seconds) == text
+    assert progress._duration(seconds) == text
 
 
-def log_of(folder: Path | None = None, n_classes: int = 2) -> runlog.EpochLog:
-    return runlog.EpochLog(folder, samples_per_epoch=12, n_classes=n_classes, constants={"lr_body": 1e-6})
+def log_of(folder: Path | None = None, n_classes: int = 2) -> epoch_log.EpochLog:
+    return epoch_log.EpochLog(folder, samples_per_epoch=12, n_classes=n_classes, constants={"lr_body": 1e-6})
 
 
 def test_an_empty_class_and_centroids_that_fall_together_are_warned_about(caplog):
@@ -95,10 +101,10 @@ def test_tensorboard_events_hold_what_a_person_wants_to_see(tmp_path):
 
 
 def test_provenance_of_a_folder_without_git_is_not_invented(tmp_path):
-    found = runlog.provenance(tmp_path)
+    found = provenance.provenance(tmp_path)
     assert found["git_commit"] is None
     assert found["git_dirty"] is None
-    assert runlog.provenance(Path(__file__).parents[2])["packages"].keys() >= {"torch", "numpy", "lightning-fabric"}
+    assert provenance.provenance(Path(__file__).parents[2])["packages"].keys() >= {"torch", "numpy", "lightning-fabric"}
 
 
 def test_messages_go_to_the_file_of_the_run_and_later_to_another(tmp_path):
@@ -106,7 +112,7 @@ def test_messages_go_to_the_file_of_the_run_and_later_to_another(tmp_path):
     level, before = root.level, list(root.handlers)
     try:
         for name in ("a.log", "b.log"):
-            runlog.start_log(tmp_path / name)
+            progress.start_log(tmp_path / name)
             logging.getLogger("main").info("to %s", name)
         assert (tmp_path / "a.log").read_text().strip().endswith("INFO to a.log")
         assert (tmp_path / "b.log").read_text().strip().endswith("INFO to b.log")

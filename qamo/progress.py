@@ -1,0 +1,97 @@
+"""Progress and log: a bar on a terminal, a line now and then elsewhere, so that a log file stays readable."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY_S = 20.0  # between two progress lines where there is no terminal
+
+
+def progress(
+    items: Iterable[T],
+    label: str,
+    *,
+    total: int | None,
+    unit: str,
+    initial: int = 0,
+    count: Callable[[T], int] = lambda item: 1,
+) -> Iterator[T]:
+    """Pass `items` through, showing how many of `total` went by, the rate and the time that remains."""
+    if not is_first_process():
+        yield from items
+        return
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc=label, unit=f" {unit}", initial=initial, leave=False, smoothing=0.1) as bar:
+            for item in items:
+                yield item
+                bar.update(count(item))
+        return
+    start = last = time.monotonic()
+    done = initial
+    for item in items:
+        yield item
+        done += count(item)
+        now = time.monotonic()
+        if now - last >= LINE_EVERY_S:
+            last = now
+            rate = (done - initial) / (now - start)
+            remaining = f", {_duration((total - done) / rate)} left" if total and rate > 0 else ""
+            log.info("%s: %d of %s %ss, %.1f a second%s", label, done, total or "?", unit, rate, remaining)
+
+
+def is_first_process() -> bool:
+    """Whether this is the one of several processes that speaks for all."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
+
+
+def start_log(path: Path | None = None, *, verbose: bool = True) -> None:
+    """Send log messages to standard error and, where given, to a file as well. May be called again with a file."""
+    root = logging.getLogger()
+    root.setLevel(logging.INFO if verbose and is_first_process() else logging.WARNING)
+    logging.captureWarnings(True)
+    for noisy in ("torch.distributed", "urllib3", "lightning_fabric", "lightning", "matplotlib", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    if not any(isinstance(h, _Stderr) for h in root.handlers):
+        screen = _Stderr()
+        screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        root.addHandler(screen)
+    for old in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(old)
+        old.close()
+    if path is not None:
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(handler)
+
+
+class _Stderr(logging.StreamHandler):
+    """Writes around a progress bar, not through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            tqdm.write(self.format(record), file=sys.stderr)
+        else:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

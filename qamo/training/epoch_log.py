@@ -1,0 +1,90 @@
+"""An epoch as a line of the log, its warnings, and TensorBoard events."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+ONE_CENTROID = 0.98  # cosine above which two centroids hardly differ
+
+
+def peak_memory_mb() -> dict[str, float]:
+    """Peak memory of this process, in MB: resident, and where a GPU is used on that."""
+    import resource
+
+    import torch
+
+    peaks = {"memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        peaks["memory_gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    return peaks
+
+
+class EpochLog:
+    """Says how each epoch went: a line and warnings to the log, numbers to TensorBoard events.
+
+    Args:
+        folder: of the events; None: no events.
+        n_classes: quality classes that the head tells apart; one that stays empty for an epoch is warned about.
+        constants: written along with every epoch.
+    """
+
+    def __init__(self, folder: Path | None, *, samples_per_epoch: int, n_classes: int, constants: dict[str, float]):
+        self.samples_per_epoch = samples_per_epoch
+        self.n_classes = n_classes
+        self.constants = constants
+        self._before = time.monotonic()
+        self._events: Any = None
+        if folder is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._events = SummaryWriter(str(folder))
+            except ImportError:
+                log.info("tensorboard is not installed: no events are written")
+
+    def write(self, row: dict[str, Any]) -> None:
+        now = time.monotonic()
+        seconds, self._before = now - self._before, now
+        log.info("%s  %.1f s", epoch_line(row), seconds)
+        for warning in self.warnings(row):
+            log.warning("%s", warning)
+        if self._events is not None:
+            machine = {"speed_samples_per_s": self.samples_per_epoch / seconds, **peak_memory_mb()}
+            for name, value in {**row, **_shares(row), **self.constants, **machine}.items():
+                self._events.add_scalar(f"{name.split('_')[0]}/{name}", value, row["epoch"])
+            self._events.flush()
+
+    def warnings(self, row: dict[str, Any]) -> list[str]:
+        """What a person should know about an epoch."""
+        said = []
+        if row.get("centroid_cosine", 0) > ONE_CENTROID:
+            said.append(
+                f"two centroids are nearly one (cosine {row['centroid_cosine']:.3f}): quality no longer separates them"
+            )
+        for k in range(self.n_classes):
+            if not row.get(f"n_bonafide_class_{k}"):
+                said.append(f"quality class {k} had no bona fide utterance in this epoch")
+        return said
+
+
+def epoch_line(row: dict[str, Any]) -> str:
+    """An epoch's row as a line for a person."""
+    losses = "  ".join(f"{k.removeprefix('loss_')} {v:.4f}" for k, v in row.items() if k.startswith("loss_"))
+    classes = "/".join(str(v) for k, v in row.items() if k.startswith("n_bonafide_class_"))
+    cosine = f"  centroid cosine {row['centroid_cosine']:.3f}" if "centroid_cosine" in row else ""
+    return (
+        f"epoch {row['epoch']:3d}  {losses}  dev loss {row['dev_loss']:.4f}  dev EER {row['dev_eer']:.2f} %{cosine}  "
+        f"bona fide by class {classes}  stale {row['stale']}"
+    )
+
+
+def _shares(row: dict[str, Any]) -> dict[str, float]:
+    """Share of each quality class among an epoch's bona fide utterances."""
+    counts = {name: n for name, n in row.items() if name.startswith("n_bonafide_class_")}
+    total = max(sum(counts.values()), 1)
+    return {name.replace("n_bonafide", "share", 1): n / total for name, n in counts.items()}

@@ -1,0 +1,74 @@
+"""A small set to report on, and what tests read back from a page."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def write_set(folder: Path, n: int = 60, *, mos: bool = True) -> Path:
+    """meta.csv, two score files and a MOS file of a small set with three speakers; returns the folder."""
+    rng = np.random.default_rng(0)
+    rows, first, second, rated = ["file,speaker,label"], [], [], []
+    for i in range(n):
+        bonafide = i % 2 == 0
+        rows.append(f"{i}.wav,Speaker {i % 3},{'bona-fide' if bonafide else 'spoof'}")
+        first.append(f"{i}.wav {rng.normal() + 2 * bonafide:.6f}")
+        second.append(f"{i}.wav {rng.normal() + 1.5 * bonafide:.6f}")
+        rated.append(f"{i}.wav,Speaker {i % 3},{'bona-fide' if bonafide else 'spoof'},{rng.uniform(1, 5):.3f}")
+    for name, lines in (("meta.csv", rows), ("a.txt", first), ("b.txt", second), ("mos.csv", rated)):
+        (folder / name).write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((folder / f"{name}.csv").read_text())))
+
+
+def embedded(page: Path, name: str) -> dict:
+    """What a page carries as JSON: its charts or its clips."""
+    return json.loads(page.read_text().split(f'id="{name}">')[1].split("</script>")[0])
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class opened:
+    """A tab with the page; at its end there must have been no error and no request beyond the page itself."""
+
+    def __init__(self, browser: Any, folder: Path, **options: Any):
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        self.tab = self.context.new_page()
+        self.url = (folder / "r.html").as_uri()
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+
+    def __enter__(self) -> Any:
+        self.tab.on("console", lambda message: self.faults.append(message.text))
+        self.tab.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.goto(self.url)
+        return self.tab
+
+    def __exit__(self, *failure: object) -> None:
+        self.context.close()
+        if failure[0] is None:
+            assert self.faults == []
+            assert [url for url in self.requests if url != self.url and not url.startswith("data:")] == []
+
+
+def values_of(tab: Any, figure: str) -> list[str]:
+    return tab.eval_on_selector_all(f"#{figure} .u-legend .u-value", "all => all.map(e => e.textContent)")
+
+
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or importlib.util.find_spec("playwright") is None, reason="no Chromium or no playwright here"
+)
