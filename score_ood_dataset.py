@@ -11,43 +11,46 @@ The first line printed is `eer: 7.46`, in percent. The interval draws whole spea
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from eval_metrics import bootstrap_eer, equal_error_rate, remarks
 from qamo import InputError
+from qamo.command import Parser, run_command
 from qamo.trials.keys import Keys, read_keys, read_mos
 from qamo.trials.scores import read_scores
 
 MOS_EDGES = (2.0, 2.5, 3.0, 3.5, 4.0)  # between the bands of --mos; the paper's threshold, 2.5, is one
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build_parser() -> Parser:
+    parser = Parser("score_ood_dataset.py", __doc__)
     parser.add_argument("scores", type=Path, help="score file")
     parser.add_argument("keys", type=Path, help="folder holding meta.csv, or a key file")
     parser.add_argument("--by", metavar="COLUMN", help="also print the EER for each value of a column, such as speaker")
     parser.add_argument("--mos", type=Path, metavar="FILE", help="also print results by quality: MOS of each trial")
     parser.add_argument("--resamples", type=int, default=1000, help="of the interval; 0 leaves it out (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
-    args = parser.parse_args(argv)
-    try:
-        keys = read_keys(args.keys / "meta.csv" if args.keys.is_dir() else args.keys)
-        scores = keys.align(read_scores(args.scores))
-        lines = summary(keys, scores, n_resamples=args.resamples, seed=args.seed)
-        if args.by is not None:
-            lines += by_column(keys, scores, args.by)
-        if args.mos is not None:
-            lines += by_quality(keys, scores, read_mos(args.mos, keys), n_resamples=args.resamples, seed=args.seed)
-        notes = remarks(scores[keys.bonafide], scores[~keys.bonafide])
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    for note in notes:
-        print(f"{parser.prog}: {note}", file=sys.stderr)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(build_parser(), command, argv)
+
+
+def command(args: argparse.Namespace) -> int:
+    keys = read_keys(args.keys / "meta.csv" if args.keys.is_dir() else args.keys)
+    scores = keys.align(read_scores(args.scores))
+    lines = summary(keys, scores, n_resamples=args.resamples, seed=args.seed)
+    if args.by is not None:
+        lines += by_column(keys, scores, args.by)
+    if args.mos is not None:
+        lines += by_quality(keys, scores, read_mos(args.mos, keys), n_resamples=args.resamples, seed=args.seed)
+    for note in remarks(scores[keys.bonafide], scores[~keys.bonafide]):
+        print(f"score_ood_dataset.py: {note}", file=sys.stderr)
     print("\n".join(lines))
     return 0
 
@@ -125,10 +128,4 @@ def by_quality(keys: Keys, scores: np.ndarray, mos: np.ndarray, *, n_resamples: 
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head -1` is how scripts read the EER
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
-        status = 0
-    sys.exit(status)
+    sys.exit(main())

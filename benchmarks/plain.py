@@ -41,7 +41,7 @@ def plain(wave: np.ndarray, rng: Any, *, algorithm: int, **cfg: Any) -> np.ndarr
     def lnl(x: np.ndarray) -> np.ndarray:
         low, high = (cfg["gain_db"][i] - cfg["bias_db"][i] for i in (0, 1))
         gains = [cfg["gain_db"]] + [(low, high)] * (cfg["n_orders"] - 1)
-        y = sum(centered(x**order, notch(gain)) for order, gain in enumerate(gains, start=1))
+        y: Any = sum(centered(x**order, notch(gain)) for order, gain in enumerate(gains, start=1))
         return limited(y - y.mean())
 
     def isd(x: np.ndarray) -> np.ndarray:

@@ -132,9 +132,9 @@ def test_a_score_file_that_does_not_fit_is_refused_in_one_line(small, capsys, ch
 
 def test_absent_files_folders_and_columns_are_told(small, capsys):
     for args, message in (
-        ((small / "absent.txt", small), "No such file or directory"),
-        ((small, small), "Is a directory"),
-        ((small / "s.txt", small / "absent"), "No such file or directory"),
+        ((small / "absent.txt", small), "no such file or folder"),
+        ((small, small), "is a folder, expected a file"),
+        ((small / "s.txt", small / "absent"), "no such file or folder"),
         ((small / "s.txt", small, "--by", "attack"), "has no such column; it has speaker"),
     ):
         status, out, err = run(capsys, *args)
@@ -179,4 +179,4 @@ def test_a_reader_that_stops_after_the_first_line_is_no_fault(small):
     assert process.stdout is not None
     process.stdout.close()  # before anything is written
     _, said = process.communicate()
-    assert (process.returncode, said) == (0, b"")
+    assert (process.returncode, said) == (1, b"")  # as for any command of ours; nothing is said

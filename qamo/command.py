@@ -1,0 +1,91 @@
+"""The one beginning and end of every command: its parser, its exit status, one sentence for a mistake.
+
+    0    done
+    1    the reader of the output went away (`| head -1`); nothing is said
+    2    something to correct: one sentence on standard error
+    130  stopped by Ctrl-C, as shells have it
+
+Commands import this module first, so that Ctrl-C is understood while the others are still being loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import NoReturn
+
+from qamo import InputError
+
+DONE, CLOSED_PIPE, INPUT_ERROR, STOPPED = 0, 1, 2, 130
+
+WORDS = {  # of the operating system's errors that a person can do something about
+    errno.ENOENT: "no such file or folder",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EISDIR: "is a folder, expected a file",
+    errno.ENOTDIR: "is not a folder",
+    errno.EEXIST: "is there already",
+    errno.ENOSPC: "the disk is full; make room and start again",
+    errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "the name is too long for the file system",
+    errno.EADDRINUSE: "the address is in use; choose another port",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help begins with a module's docstring, and whose refusals name the nearest flag."""
+
+    def __init__(self, prog: str, description: str | None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].split("=")[0]
+        if unknown.startswith("-") and (near := difflib.get_close_matches(unknown, self._option_string_actions, 1)):
+            message += f"; did you mean {near[0]}?"
+        super().error(message)
+
+
+def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` (the process's own where None), run `command`, and return the exit status."""
+    args = parser.parse_intermixed_args(argv)
+    try:
+        status = command(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
+        return CLOSED_PIPE
+    except (InputError, OSError) as error:
+        print(f"{parser.prog}: {sentence(error)}", file=sys.stderr)
+        return INPUT_ERROR
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped", file=sys.stderr)
+        return STOPPED
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, in words: an OSError without its number, with its file."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    words = WORDS.get(error.errno or 0, error.strerror[:1].lower() + error.strerror[1:])
+    return f"{os.fsdecode(error.filename)}: {words}" if isinstance(error.filename, (str, bytes)) else words
+
+
+def _without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"{os.path.basename(sys.argv[0])}: stopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _without_traceback

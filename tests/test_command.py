@@ -1,0 +1,74 @@
+"""The one beginning and end of every command."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qamo import InputError
+from qamo.command import Parser, run_command, sentence
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(raised: BaseException | None, *words: str) -> int:
+    parser = Parser("some.py", "What it does.")
+    parser.add_argument("--threshold", type=float)
+
+    def command(args: object) -> int:
+        if raised:
+            raise raised
+        return 0
+
+    return run_command(parser, command, words)
+
+
+def test_a_mistake_is_one_sentence_and_status_2(capsys):
+    assert run(None) == 0
+    assert run(InputError("a.txt:3: expected a number, found 'x'")) == 2
+    assert capsys.readouterr().err == "some.py: a.txt:3: expected a number, found 'x'\n"
+
+
+def test_an_error_of_the_system_is_said_in_words_with_its_file(capsys):
+    assert run(FileNotFoundError(errno.ENOENT, "No such file or directory", "keys/meta.csv")) == 2
+    assert capsys.readouterr().err == "some.py: keys/meta.csv: no such file or folder\n"
+    assert "Errno" not in sentence(OSError(errno.EIO, "Input/output error", "x.wav"))
+
+
+def test_ctrl_c_is_130_and_other_faults_keep_their_traceback(capsys):
+    assert run(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "some.py: stopped\n"
+    with pytest.raises(ZeroDivisionError):
+        run(ZeroDivisionError())
+
+
+def test_a_mistyped_flag_is_told_the_nearest_one(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(None, "--treshold", "3")
+    assert stopped.value.code == 2
+    assert "did you mean --threshold?" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_modules_are_loaded_shows_no_traceback():
+    code = "import qamo.command\nraise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert "stopped" in done.stderr
+
+
+def test_a_reader_that_goes_away_ends_a_command_in_silence():
+    code = (
+        "from qamo.command import *\n"
+        "def say(args):\n    for i in range(100000): print(i)\n    return 0\n"
+        "sys.exit(run_command(Parser('x', ''), say, []))"
+    )
+    line = f'"{sys.executable}" -c "$CODE" | head -1; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, env={"CODE": code, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["0", "1"]
+    assert done.stderr == ""
