@@ -5,62 +5,19 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from docs import architecture
+from docs.architecture import FLOOR, FLOORS, imports_of, modules, room_of
+
 ROOT = Path(__file__).parents[1]
 
-# Lowest first. A room imports rooms of lower floors and its own files, nothing else.
-FLOORS = [
-    ["qamo"],  # the ground: qamo/*.py
-    ["qamo.config", "qamo.audio", "eval_metrics", "loss"],
-    ["qamo.trials", "qamo.networks"],
-    ["qamo.quality", "qamo.training"],
-    ["model", "data_utils"],
-    ["qamo.evaluation"],
-    ["qamo.inference", "qamo.report"],
-    ["qamo.export"],
-    ["commands"],
-]
-FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FORBIDDEN = {("qamo.export", "qamo.report")}
-COMMANDS = [
-    *("main", "score_ood_dataset", "inference", "predict_mos", "report", "export", "serve"),
-    *("database", "benchmarks", "2021"),
-]
 WITHOUT_TORCH = ["eval_metrics", "score_ood_dataset", "qamo.trials.scores", "qamo.trials.keys", "qamo.config.schema"]
 # What is still to move to where it belongs: (file, module it imports).
 STILL = {("benchmarks.scale", name) for name in ("tests", "tests.support", "tests.support.tiny_corpus")}
-
-
-@cache
-def modules() -> dict[str, Path]:
-    files = [*ROOT.glob("*.py"), *ROOT.glob("qamo/**/*.py"), *ROOT.glob("tests/**/*.py")]
-    files += [*ROOT.glob("database/*.py"), *ROOT.glob("database/builder/*.py"), *ROOT.glob("benchmarks/**/*.py")]
-    files += ROOT.glob("2021/*/*.py")
-    return {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in files}
-
-
-def room_of(module: str) -> str:
-    parts = module.split(".")
-    if parts[0] in ("tests", *COMMANDS):
-        return "tests" if parts[0] == "tests" else "commands"
-    if parts[0] == "qamo":
-        return "qamo" if ".".join(parts[:2]) not in FLOOR else ".".join(parts[:2])
-    return parts[0]
-
-
-@cache
-def imports_of(module: str) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(modules()[module].read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names & modules().keys() - {module}
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules() if room_of(name) in FLOOR))
@@ -81,6 +38,10 @@ def test_no_command_imports_a_command():
         if room_of(module) == "commands":
             of_its_own = {n for n in imports_of(module) if n.split(".")[0] == module.split(".")[0]}
             assert [n for n in imports_of(module) - of_its_own if room_of(n) == "commands"] == [], module
+
+
+def test_the_picture_and_the_page_of_the_rooms_are_current():
+    assert architecture.main(["--check"]) == 0, "run python docs/architecture.py"
 
 
 def test_only_tests_import_tests():
