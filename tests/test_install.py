@@ -1,0 +1,54 @@
+"""What `pip install .` gives, and the one command that it brings."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qamo.__main__ import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_command_lists_what_it_can_do_and_names_the_nearest(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+    assert main(["repotr"]) == 2
+    assert "did you mean report?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_there_and_says_what_it_does(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_the_wheel_holds_every_room():
+    listed = set(re.findall(r'^    "(qamo[a-z_.]*)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    rooms = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("qamo/**/__init__.py")}
+    assert listed == rooms | {"qamo.commands"}
+
+
+@pytest.mark.slow
+def test_an_installed_package_judges_and_evaluates_without_a_checkout_and_without_pytorch(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", str(ROOT)], check=True)
+    done = subprocess.run(
+        [tmp_path / "venv" / "bin" / "qamo", "eer", "absent.txt", "absent"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (2, "score_ood_dataset.py: absent: no such file or folder\n")
+    code = "import importlib.util as u, eval_metrics, qamo; assert u.find_spec('torch') is None; print(qamo.__file__)"
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout
