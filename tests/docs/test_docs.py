@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from docs import method
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_IN_TABLE = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "pyproject.toml"}
@@ -68,3 +70,7 @@ def test_figures_of_speed_in_the_documents_are_those_that_were_measured():
     assert f"{plain / boosted:.1f} times librosa" in readme
     assert f"{data['n_clips'] / boosted:.0f} clips of 4 s a second" in readme
     assert f"{found['cache']['first_s'] / found['cache']['second_s']:.0f} times faster at the second pass" in readme
+
+
+def test_the_picture_of_the_method_is_current():
+    assert method.main(["--check"]) == 0, "run python docs/method.py"
