@@ -370,6 +370,7 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     import data_utils
     from model import build_detector
     from qamo.files import check_space, write_json, write_text
+    from qamo.networks import feature_cache
     from qamo.training import folder as runs
     from qamo.training import loop as trainer
     from qamo.training.checkpoint import average, write_checkpoint
@@ -382,7 +383,7 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     torch.manual_seed(cfg.seed)
     detector = build_detector(cfg.model)
     detector.frontend_chunks = cfg.train.frontend_chunks
-    attach_cache(cfg, detector, cfg.train.precision)
+    feature_cache.attach(detector, cfg.run, cfg.train.precision)
     model_config = cfg.model.model_dump(mode="json")
     known = {"seed": cfg.seed, "window_samples": cfg.data.window_samples, "data": data.facts}
     check_space(
@@ -463,20 +464,6 @@ def fact_of_weights(cfg: Config) -> dict[str, Any] | None:
     return {"weights": named, "sha256": file and sha256(file)}
 
 
-def attach_cache(cfg: Config, detector: Any, precision: str) -> None:
-    """Keep the features of a frozen front end, where the config names a folder for them."""
-    if cfg.run.feature_cache is None or not detector.frontend.frozen:
-        return
-    from qamo.networks.feature_cache import FeatureCache
-
-    section = detector.config[detector.config["frontend"]]
-    precision = precision if detector.frontend.mixed else "32"
-    identity = json.dumps({"precision": precision, **section}, sort_keys=True)
-    detector.feature_cache = FeatureCache(
-        cfg.run.feature_cache, detector.frontend, identity=identity, max_bytes=cfg.run.feature_cache_gb * 1e9
-    )
-
-
 # ---- scoring
 
 
@@ -492,12 +479,12 @@ def score(
     from model import load_detector
     from qamo.evaluation.score_set import score_trials
     from qamo.files import sha256
-    from qamo.networks.feature_cache import fingerprint
+    from qamo.networks import feature_cache
     from qamo.training.folder import asked_of_weights, scoring_digest
 
     detector = load_detector(weights, asked=asked_of_weights(cfg))
-    digest = fingerprint(detector)
-    attach_cache(cfg, detector, cfg.score.precision)
+    digest = feature_cache.fingerprint(detector)
+    feature_cache.attach(detector, cfg.run, cfg.score.precision)
     detector.to(fabric.device)
     n_failed = {}
     for name, chosen in sets.items():

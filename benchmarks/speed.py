@@ -47,17 +47,19 @@ N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 def in_turns(
     versions: dict[str, Callable[[], Any]], rounds: int, warm_up: Callable[[], Any] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Median wall and CPU seconds of each version, run in turns; of one named yardstick memory is handed out as ever.
+    """Median wall and CPU seconds of each version, run in turns; the one named "yardstick" has malloc's defaults.
 
     Beside the medians stand the lowest and highest ratio to the yardstick of the same round. `warm_up` follows the
     yardstick, untimed: memory that it gave back is then at hand again, as it is in the middle of a long run.
     """
+    import yardstick
+
     wall: dict[str, list[float]] = {name: [] for name in versions}
     cpu: dict[str, list[float]] = {name: [] for name in versions}
     for _ in range(rounds):
         for name, run in versions.items():
             gc.collect()
-            memory.as_ever() if name == "yardstick" else memory.keep_freed()
+            yardstick.default_malloc() if name == "yardstick" else memory.keep_freed()
             started, started_cpu = time.perf_counter(), time.process_time()
             run()
             wall[name].append(time.perf_counter() - started)

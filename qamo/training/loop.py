@@ -119,7 +119,7 @@ def fit(
     """
     torch.manual_seed(seed)
     if fabric.world_size > 1:
-        detector.exchange = Exchange(fabric)
+        detector.gather = Exchange(fabric)
     optimizer = build_optimizer(detector, lr=lr, head_lr=head_lr, weight_decay=weight_decay)
     saved = read_last(run_dir)
     if saved:

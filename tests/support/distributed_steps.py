@@ -36,7 +36,7 @@ def gradient_difference(fabric: Fabric) -> dict[str, float]:
     """Largest difference of a gradient from the single process's, over the tensor's largest, and of batch norms."""
     batch = batch_of(np.random.default_rng(5), N)
     alone, together = detector_of(XLSR).double().train(), detector_of(XLSR).double().train()
-    together.exchange = Exchange(fabric)
+    together.gather = Exchange(fabric)
     together.frontend_chunks = 2
     model = fabric.setup(together)
     for detector, part in ((alone, batch), (model, share(batch, fabric))):
