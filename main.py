@@ -372,7 +372,7 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     from qamo.files import check_space, write_json, write_text
     from qamo.networks import feature_cache
     from qamo.training import folder as runs
-    from qamo.training import loop as trainer
+    from qamo.training import loop
     from qamo.training.checkpoint import average, write_checkpoint
     from qamo.training.epoch_log import EpochLog
     from qamo.training.provenance import provenance
@@ -384,8 +384,6 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     detector = build_detector(cfg.model)
     detector.frontend_chunks = cfg.train.frontend_chunks
     feature_cache.attach(detector, cfg.run, cfg.train.precision)
-    model_config = cfg.model.model_dump(mode="json")
-    known = {"seed": cfg.seed, "window_samples": cfg.data.window_samples, "data": data.facts}
     check_space(
         folder, disk_bytes(cfg, detector, folder), what=f"{cfg.train.n_best} epochs and the state of a training"
     )
@@ -400,44 +398,21 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
         write_text(folder / runs.CONFIG, to_yaml(cfg))
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
-    batches = trainer.Batches(
-        train=lambda epoch, step: data.train_batches(
-            epoch, step, rank=fabric.global_rank, world_size=fabric.world_size, move=fabric.to_device
-        ),
-        dev=lambda: data.dev_batches(rank=fabric.global_rank, world_size=fabric.world_size, move=fabric.to_device),
-        steps_per_epoch=len(data.train) // cfg.train.batch_size,
-        n_dev_batches=data.n_dev_batches,
-        names=data.train.trials.names,
-    )
+    batches = data.of_process(fabric)
     epochs = EpochLog(
         folder / "tensorboard" if fabric.is_global_zero else None,
         samples_per_epoch=batches.steps_per_epoch * cfg.train.batch_size,
         n_classes=data.rule.n_classes if cfg.model.head == "qamo" else 0,
         constants={"lr_body": cfg.train.lr, "lr_head": cfg.train.head_lr},
     )
-    state = trainer.fit(
-        fabric,
-        detector,
-        batches,
-        run_dir=folder,
-        seed=cfg.seed,
-        max_epochs=cfg.train.max_epochs,
-        patience=cfg.train.patience,
-        lr=cfg.train.lr,
-        head_lr=cfg.train.head_lr,
-        weight_decay=cfg.train.weight_decay,
-        n_best=cfg.train.n_best,
-        save_every_s=cfg.train.save_every_s,
-        model_config=model_config,
-        provenance=known,
-        on_epoch=epochs.write,
-    )
+    state = loop.fit(fabric, detector, batches, cfg.train, folder, on_epoch=epochs.write)
     if fabric.is_global_zero:
         n_average = 1 if cfg.train.average == "none" else cfg.train.n_average
         chosen = [name for _, name in state.best[:n_average]]
         how = "mean" if cfg.train.average == "none" else cfg.train.average
         weights = average([folder / name for name in chosen], how)
-        write_checkpoint(folder / runs.MODEL, model_state=weights, model_config=model_config, epochs=chosen, **known)
+        about = {"epochs": chosen, **data.provenance}
+        write_checkpoint(folder / runs.MODEL, model_state=weights, model_config=detector.config, **about)
         log.info("averaged (%s) the best epochs: %s", how, ", ".join(chosen))
     fabric.barrier()
 
@@ -481,6 +456,7 @@ def score(
     from qamo.files import sha256
     from qamo.networks import feature_cache
     from qamo.training.folder import asked_of_weights, scoring_digest
+    from qamo.training.loader import read_by_threads
 
     detector = load_detector(weights, asked=asked_of_weights(cfg))
     digest = feature_cache.fingerprint(detector)
@@ -493,7 +469,7 @@ def score(
             fabric,
             detector,
             chosen.names,
-            functools.partial(data_utils.wave_batches, source, n_workers=cfg.data.n_workers),
+            functools.partial(read_by_threads, source.__getitem__, n_workers=cfg.data.n_workers),
             score_path(cfg, folder, name),
             batch_size=cfg.score.batch_size,
             number_format=cfg.score.precision,

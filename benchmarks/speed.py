@@ -162,6 +162,7 @@ def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, nu
 
     import data_utils
     from qamo.evaluation.score_set import score_trials
+    from qamo.training.loader import read_by_threads
     from qamo.training.signals import StopFlag
 
     source = data_utils.ScoreSet(paths, window_samples=WINDOW_SAMPLES)
@@ -171,7 +172,7 @@ def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, nu
         Fabric(accelerator="cpu", devices=1),
         detector,
         [path.stem for path in paths],
-        functools.partial(data_utils.wave_batches, source, n_workers=1),
+        functools.partial(read_by_threads, source.__getitem__, n_workers=1),
         out,
         batch_size=batch_size,
         number_format=number_format,
@@ -381,18 +382,19 @@ def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
 
     import data_utils
     from qamo.config.schema import RawBoostConfig
+    from qamo.quality.classes import QualityRule
+    from qamo.training.loader import read_by_processes
 
     with tempfile.TemporaryDirectory() as folder:
         paths = make_clips(Path(folder), n_clips)
         trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
-        rule = data_utils.quality_rule(trials, thresholds=[2.5], quantiles=None, augmented="lower")
-        options = RawBoostConfig().model_dump(exclude={"share"})
+        rule = QualityRule(np.array([2.5]), "lower")
         source = data_utils.TrainSet(
-            trials, Path(folder), window_samples=WINDOW_SAMPLES, rule=rule, share=0.4, rawboost_options=options
+            trials, Path(folder), window_samples=WINDOW_SAMPLES, rule=rule, boost=RawBoostConfig()
         )
         keys = data_utils.epoch_batches(n_clips, 20, seed=0, epoch=0)
         started = time.perf_counter()
-        batches = data_utils.loader(source, keys, data_utils.collate, n_workers=n_workers)
+        batches = read_by_processes(source, keys, data_utils.collate, n_workers=n_workers)
         next(batches)
         first_s = time.perf_counter() - started
         for _ in range(3):

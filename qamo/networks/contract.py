@@ -58,9 +58,15 @@ Gather = Callable[[Tensor, Tensor, "Tensor | None"], "tuple[Tensor, Tensor, Tens
 class Detector(Part, Protocol):
     """`model.Detector`, as the rooms below model.py see it."""
 
-    config: dict[str, Any]  # the ModelConfig it was built from, as a dict
+    config: dict[str, Any]
     frontend: FrontEnd
     backend: BackEnd
     head: Head
     feature_cache: Features | None
     gather: Gather | None
+
+    def __call__(self, wave: Tensor, bonafide: Tensor | None = None, quality: Tensor | None = None) -> Any: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+    def eval(self) -> Any: ...
