@@ -471,8 +471,7 @@ def score(
             chosen.names,
             functools.partial(read_by_threads, source.__getitem__, n_workers=cfg.data.n_workers),
             score_path(cfg, folder, name),
-            batch_size=cfg.score.batch_size,
-            number_format=cfg.score.precision,
+            cfg.score,
             identity={
                 "weights": digest,
                 "config": scoring_digest(detector.config or {}),
@@ -481,8 +480,6 @@ def score(
                 "batch_size": cfg.score.batch_size,
                 "precision": cfg.score.precision,
             },
-            on_bad_audio=cfg.score.on_bad_audio,
-            label=f"scoring {name}",
             stop=stop,
         )
     return n_failed

@@ -157,10 +157,11 @@ def median_s(run: Callable[[], Any], times: int) -> float:
 # ---- scoring
 
 
-def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, number_format: str) -> None:
+def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, precision: str) -> None:
     from lightning_fabric import Fabric
 
     import data_utils
+    from qamo.config.schema import ScoreConfig
     from qamo.evaluation.score_set import score_trials
     from qamo.training.loader import read_by_threads
     from qamo.training.signals import StopFlag
@@ -174,11 +175,8 @@ def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, nu
         [path.stem for path in paths],
         functools.partial(read_by_threads, source.__getitem__, n_workers=1),
         out,
-        batch_size=batch_size,
-        number_format=number_format,
+        ScoreConfig.model_validate({"batch_size": batch_size, "precision": precision, "on_bad_audio": "fail"}),
         identity={},
-        on_bad_audio="fail",
-        label="scoring",
         stop=StopFlag(),
     )
 

@@ -9,7 +9,7 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
     gather.py      features with gradients, rows and flags of all processes
     loader.py      recordings read ahead by processes or threads
     checkpoint.py  our checkpoint format; averages; exported folders
-    precision.py   number formats
+    precision.py   32, bf16-mixed and 16-mixed
     signals.py     SIGTERM and Ctrl-C as a flag that long loops check
     epoch_log.py   an epoch as a line, warnings, TensorBoard
     provenance.py  code, packages and machine of a run

@@ -16,7 +16,7 @@ import torch
 
 import data_utils
 import model
-from qamo.config.schema import ModelConfig, RawBoostConfig
+from qamo.config.schema import ModelConfig, RawBoostConfig, ScoreConfig
 from qamo.evaluation.score_set import score_trials
 from qamo.networks import feature_cache as features
 from qamo.quality.classes import QualityRule
@@ -73,11 +73,8 @@ def scores_of(detector, paths, out, number_format="32"):
         [path.stem for path in paths],
         functools.partial(read_by_threads, source.__getitem__, n_workers=0),
         out,
-        batch_size=3,
-        number_format=number_format,
+        ScoreConfig(batch_size=3, precision=number_format, on_bad_audio="fail"),
         identity={},
-        on_bad_audio="fail",
-        label="scoring",
         stop=StopFlag(),
     )
     return values_of(out)
