@@ -370,8 +370,9 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     import data_utils
     from model import build_detector
     from qamo.files import check_space, write_json, write_text
+    from qamo.networks import feature_cache
     from qamo.training import folder as runs
-    from qamo.training import loop as trainer
+    from qamo.training import loop
     from qamo.training.checkpoint import average, write_checkpoint
     from qamo.training.epoch_log import EpochLog
     from qamo.training.provenance import provenance
@@ -382,9 +383,7 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
     torch.manual_seed(cfg.seed)
     detector = build_detector(cfg.model)
     detector.frontend_chunks = cfg.train.frontend_chunks
-    attach_cache(cfg, detector, cfg.train.precision)
-    model_config = cfg.model.model_dump(mode="json")
-    known = {"seed": cfg.seed, "window_samples": cfg.data.window_samples, "data": data.facts}
+    feature_cache.attach(detector, cfg.run, cfg.train.precision)
     check_space(
         folder, disk_bytes(cfg, detector, folder), what=f"{cfg.train.n_best} epochs and the state of a training"
     )
@@ -399,44 +398,21 @@ def train(cfg: Config, folder: Path, fabric: Fabric, *, resumes: bool) -> None:
         write_text(folder / runs.CONFIG, to_yaml(cfg))
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
-    batches = trainer.Batches(
-        train=lambda epoch, step: data.train_batches(
-            epoch, step, rank=fabric.global_rank, world_size=fabric.world_size, move=fabric.to_device
-        ),
-        dev=lambda: data.dev_batches(rank=fabric.global_rank, world_size=fabric.world_size, move=fabric.to_device),
-        steps_per_epoch=len(data.train) // cfg.train.batch_size,
-        n_dev_batches=data.n_dev_batches,
-        names=data.train.trials.names,
-    )
+    batches = data.of_process(fabric)
     epochs = EpochLog(
         folder / "tensorboard" if fabric.is_global_zero else None,
         samples_per_epoch=batches.steps_per_epoch * cfg.train.batch_size,
         n_classes=data.rule.n_classes if cfg.model.head == "qamo" else 0,
         constants={"lr_body": cfg.train.lr, "lr_head": cfg.train.head_lr},
     )
-    state = trainer.fit(
-        fabric,
-        detector,
-        batches,
-        run_dir=folder,
-        seed=cfg.seed,
-        max_epochs=cfg.train.max_epochs,
-        patience=cfg.train.patience,
-        lr=cfg.train.lr,
-        head_lr=cfg.train.head_lr,
-        weight_decay=cfg.train.weight_decay,
-        n_best=cfg.train.n_best,
-        save_every_s=cfg.train.save_every_s,
-        model_config=model_config,
-        provenance=known,
-        on_epoch=epochs.write,
-    )
+    state = loop.fit(fabric, detector, batches, cfg.train, folder, on_epoch=epochs.write)
     if fabric.is_global_zero:
         n_average = 1 if cfg.train.average == "none" else cfg.train.n_average
         chosen = [name for _, name in state.best[:n_average]]
         how = "mean" if cfg.train.average == "none" else cfg.train.average
         weights = average([folder / name for name in chosen], how)
-        write_checkpoint(folder / runs.MODEL, model_state=weights, model_config=model_config, epochs=chosen, **known)
+        about = {"epochs": chosen, **data.provenance}
+        write_checkpoint(folder / runs.MODEL, model_state=weights, model_config=detector.config, **about)
         log.info("averaged (%s) the best epochs: %s", how, ", ".join(chosen))
     fabric.barrier()
 
@@ -463,20 +439,6 @@ def fact_of_weights(cfg: Config) -> dict[str, Any] | None:
     return {"weights": named, "sha256": file and sha256(file)}
 
 
-def attach_cache(cfg: Config, detector: Any, precision: str) -> None:
-    """Keep the features of a frozen front end, where the config names a folder for them."""
-    if cfg.run.feature_cache is None or not detector.frontend.frozen:
-        return
-    from qamo.networks.feature_cache import FeatureCache
-
-    section = detector.config[detector.config["frontend"]]
-    precision = precision if detector.frontend.mixed else "32"
-    identity = json.dumps({"precision": precision, **section}, sort_keys=True)
-    detector.feature_cache = FeatureCache(
-        cfg.run.feature_cache, detector.frontend, identity=identity, max_bytes=cfg.run.feature_cache_gb * 1e9
-    )
-
-
 # ---- scoring
 
 
@@ -492,12 +454,13 @@ def score(
     from model import load_detector
     from qamo.evaluation.score_set import score_trials
     from qamo.files import sha256
-    from qamo.networks.feature_cache import fingerprint
+    from qamo.networks import feature_cache
     from qamo.training.folder import asked_of_weights, scoring_digest
+    from qamo.training.loader import read_by_threads
 
     detector = load_detector(weights, asked=asked_of_weights(cfg))
-    digest = fingerprint(detector)
-    attach_cache(cfg, detector, cfg.score.precision)
+    digest = feature_cache.fingerprint(detector)
+    feature_cache.attach(detector, cfg.run, cfg.score.precision)
     detector.to(fabric.device)
     n_failed = {}
     for name, chosen in sets.items():
@@ -506,10 +469,9 @@ def score(
             fabric,
             detector,
             chosen.names,
-            functools.partial(data_utils.wave_batches, source, n_workers=cfg.data.n_workers),
+            functools.partial(read_by_threads, source.__getitem__, n_workers=cfg.data.n_workers),
             score_path(cfg, folder, name),
-            batch_size=cfg.score.batch_size,
-            number_format=cfg.score.precision,
+            cfg.score,
             identity={
                 "weights": digest,
                 "config": scoring_digest(detector.config or {}),
@@ -518,8 +480,6 @@ def score(
                 "batch_size": cfg.score.batch_size,
                 "precision": cfg.score.precision,
             },
-            on_bad_audio=cfg.score.on_bad_audio,
-            label=f"scoring {name}",
             stop=stop,
         )
     return n_failed

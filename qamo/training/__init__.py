@@ -4,9 +4,12 @@ Contract: a run is a folder. Every draw is a function of (seed, epoch, index), s
 the same command, ends with the same bytes. Imports the ground, `config`, `networks` and `eval_metrics`.
 
     folder.py      what run folders are called; whether one holds the training that is asked for
-    loop.py        the training loop, what a resume needs, the best epochs
+    loop.py        the training loop, the best epochs
+    state.py       what a resume needs, written and read
+    gather.py      features with gradients, rows and flags of all processes
+    loader.py      recordings read ahead by processes or threads
     checkpoint.py  our checkpoint format; averages; exported folders
-    precision.py   number formats
+    precision.py   32, bf16-mixed and 16-mixed
     signals.py     SIGTERM and Ctrl-C as a flag that long loops check
     epoch_log.py   an epoch as a line, warnings, TensorBoard
     provenance.py  code, packages and machine of a run

@@ -8,7 +8,7 @@ import torch
 import model
 from model import Detector, build_detector
 from qamo.config.schema import ModelConfig, load_config
-from qamo.training.loop import Batch
+from qamo.training.loader import Batch
 from tests.support.tiny_corpus import tone
 
 BACKENDS = ["conformer_tcm", "nes2net"]
