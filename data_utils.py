@@ -481,7 +481,7 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
         log.info("the head does not look at quality: no MOS of augmented speech is predicted")
         augmented = "none"
     rule = quality_rule(trials, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=augmented)
-    share = boost.share if boost.algorithm else 0.0
+    share = boost.probability if boost.algorithm else 0.0
     for sentence in describe_quality(trials, rule, share):
         log.info("%s", sentence)
     train = TrainSet(
@@ -491,7 +491,7 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
         rule=rule,
         seed=seed,
         share=share,
-        rawboost_options=boost.model_dump(exclude={"share"}) if share else None,
+        rawboost_options=boost.model_dump(exclude={"probability"}) if share else None,
         mos_of=AugmentedMOS(quality.cache) if rule.predicts and share else None,
     )
     if train.mos_of is not None:

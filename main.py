@@ -20,10 +20,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from qamo import InputError
-from qamo.config.schema import Config, load_config, parse_assignments, to_yaml
+from qamo.command import DONE, Parser, run_command
+from qamo.config import flags
+from qamo.config.load import asked_of_weights, to_yaml
+from qamo.config.schema import Config
+from qamo.progress import start_log
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("main")
 
 ROOT = Path(__file__).parent
+CONFIG = ROOT / "config.yaml"
 RESULTS = "results.json"
 DEV = "dev"  # name of the dev set among the score files
 N_MEASURED = 200  # dev recordings that are looked at for what a run's recordings are like
@@ -41,143 +46,34 @@ INTERRUPTED = 130  # the exit status of a run that was stopped and saved, as she
 # ---- the command line
 
 
-def _switch(text: str) -> bool:
-    if text.lower() in ("true", "yes", "1"):
-        return True
-    if text.lower() in ("false", "no", "0"):
-        return False
-    raise argparse.ArgumentTypeError(f"expected true or false, found {text!r}")
-
-
-HEAD_NAMES = {"weighted_CCE": "wce", "ocsoftmax": "oc_softmax"}  # other spellings of the field
-
-
-class Flag(NamedTuple):
-    flag: str
-    key: str
-    kind: Callable[[str], Any] = str
-    convert: Callable[[Any], Any] = lambda value: value
-    help: str = ""
-
-
-# The flags of the published code, with their meaning, and where they live in the config.
-FLAGS = [
-    Flag("--database_path", "data.database_path", help="folder of the corpora"),
-    Flag("--protocols_path", "data.protocols_path", help="folder of the protocols and keys"),
-    Flag("--model", "model.backend", help="back end: conformer_tcm or nes2net"),
-    Flag("--loss", "model.head", convert=lambda v: HEAD_NAMES.get(v, v), help="head: qamo, oc_softmax or wce"),
-    Flag("--batch_size", "train.batch_size", int),
-    Flag("--num_epochs", "train.patience", int, help="PATIENCE: epochs without a better dev loss (a historic name)"),
-    Flag("--lr", "train.lr", float, help="learning rate of everything but the head"),
-    Flag("--oc_lr", "train.head_lr", float, help="learning rate of the head"),
-    Flag("--weight_decay", "train.weight_decay", float),
-    Flag("--emb-size", "model.conformer_tcm.embedding_size", int),
-    Flag("--heads", "model.conformer_tcm.n_heads", int),
-    Flag("--kernel_size", "model.conformer_tcm.kernel_size", int),
-    Flag("--num_encoders", "model.conformer_tcm.n_blocks", int),
-    Flag("--FT_W2V", "model.xlsr.freeze", _switch, lambda fine_tune: not fine_tune, help="fine-tune XLS-R"),
-    Flag("--seed", "seed", int),
-    Flag("--comment", "comment", help="added to the name of the run"),
-    Flag("--comment_eval", "comment_eval", help="added to the names of the score files"),
-    Flag("--train", "train.enabled", _switch, help="false: only score, from saved weights"),
-    Flag("--n_mejores_loss", "train.n_best", int, help="how many of the best epochs are kept"),
-    Flag("--average_model", "train.average", _switch, lambda on: "mean" if on else "none"),
-    Flag("--n_average_model", "train.n_average", int, help="how many of the best epochs are averaged"),
-    Flag("--algo", "data.rawboost.algorithm", int, help="RawBoost algorithm, 0 (none) to 8"),
-    Flag("--nBands", "data.rawboost.n_bands", int),
-    Flag("--minF", "data.rawboost.center_hz.0", float),
-    Flag("--maxF", "data.rawboost.center_hz.1", float),
-    Flag("--minBW", "data.rawboost.width_hz.0", float),
-    Flag("--maxBW", "data.rawboost.width_hz.1", float),
-    Flag("--minCoeff", "data.rawboost.n_taps.0", int),
-    Flag("--maxCoeff", "data.rawboost.n_taps.1", int),
-    Flag("--minG", "data.rawboost.gain_db.0", float),
-    Flag("--maxG", "data.rawboost.gain_db.1", float),
-    Flag("--minBiasLinNonLin", "data.rawboost.bias_db.0", float),
-    Flag("--maxBiasLinNonLin", "data.rawboost.bias_db.1", float),
-    Flag("--N_f", "data.rawboost.n_orders", int),
-    Flag("--P", "data.rawboost.impulse_percent", float),
-    Flag("--g_sd", "data.rawboost.impulse_gain", float),
-    Flag("--SNRmin", "data.rawboost.snr_db.0", float),
-    Flag("--SNRmax", "data.rawboost.snr_db.1", float),
-    # not in the published code
-    Flag("--name", "name", help="folder of the run below run.runs; made from the config when left out"),
-    Flag("--ckpt_path", "score.weights", help="score with these weights: ours, or the authors' best.pth"),
-    Flag("--on-bad-audio", "score.on_bad_audio", help="fail: stop scoring at an unreadable recording; skip: report it"),
-]
-CHECKS = ("header", "full")
-PRESETS = {"code": {}, "paper": {"model.qamo.scale": 20.0, "model.qamo.score": "softmax"}}
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="main.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--config", type=Path, help="YAML file with the keys that differ from the defaults")
-    parser.add_argument("--preset", choices=PRESETS, help="QAMO's constants as in the published code, or as printed")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a run for each seed")
-    parser.add_argument(
-        "--check", nargs="?", const="header", choices=CHECKS, help="look at all input and stop; full: decode it too"
-    )
-    parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run (the default)")
-    for flag in FLAGS:
-        where = f"[{flag.key}]"
-        parser.add_argument(
-            flag.flag, type=flag.kind, dest=f"flag:{flag.flag}", metavar="X", help=f"{flag.help} {where}".strip()
-        )
-    parser.add_argument("assignments", nargs="*", metavar="section.key=value", help="any key of config.yaml")
+def build_parser() -> Parser:
+    parser = Parser("main.py", __doc__)
+    flags.add_to(parser)
     return parser
 
 
-def _with_check_level(words: Sequence[str]) -> list[str]:
-    """`--check section.key=value` as `--check=header section.key=value`: argparse would take the key for the level."""
-    pairs = zip(words, [*words[1:], ""])
-    return ["--check=header" if word == "--check" and after not in CHECKS else word for word, after in pairs]
-
-
-def config_from(args: argparse.Namespace) -> Config:
-    """The config that the arguments ask for: defaults < YAML < preset < flags < assignments."""
-    overrides: dict[str, Any] = dict(PRESETS[args.preset]) if args.preset else {}
-    for flag in FLAGS:
-        value = getattr(args, f"flag:{flag.flag}")
-        if value is not None:
-            overrides[flag.key] = flag.convert(value)
-    overrides.update(parse_assignments(args.assignments))
-    path = args.config
-    if path is None and (ROOT / "config.yaml").exists():
-        path = ROOT / "config.yaml"
-    return load_config(path, overrides).remember(overrides)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = build_parser()
-    args = parser.parse_intermixed_args(_with_check_level(sys.argv[1:] if argv is None else argv))
-    try:
-        cfg = config_from(args)
-        if args.print_config:
-            print(to_yaml(cfg), end="")
-            return 0
-        from qamo.progress import start_log
+    return run_command(build_parser(), command, flags.with_check_level(sys.argv[1:] if argv is None else argv))
 
-        start_log()
-        if args.check:
-            return check(cfg, args.check)
-        if args.seeds:
-            return series(cfg, args.seeds)
-        return run(cfg)[0]
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped", file=sys.stderr)
-        return INTERRUPTED
+
+def command(args: argparse.Namespace) -> int:
+    start_log()
+    cfg = flags.config_from(args, default=CONFIG)
+    if args.print_config:
+        print(to_yaml(cfg), end="")
+        return DONE
+    asked = asked_of_weights(cfg, flags.overrides_of(args))
+    if args.check:
+        return check(cfg, args.check, asked)
+    if args.seeds:
+        return series(cfg, args.seeds, asked)
+    return run(cfg, asked)[0]
 
 
 # ---- a run
 
 
-def run(cfg: Config) -> tuple[int, dict[str, Any]]:
+def run(cfg: Config, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Train unless it was done, score what was not scored, print the table: (exit status, results)."""
     import torch
 
@@ -188,14 +84,14 @@ def run(cfg: Config) -> tuple[int, dict[str, Any]]:
     fabric = launch(cfg)
     folder = run_folder(cfg)
     if fabric.world_size > 1:
-        return _with_others(cfg, folder, fabric)
-    return _holding(cfg, folder, fabric)
+        return _with_others(cfg, folder, fabric, asked)
+    return _holding(cfg, folder, fabric, asked)
 
 
-def _with_others(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
+def _with_others(cfg: Config, folder: Path, fabric: Fabric, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """One of several processes: the first holds the folder, and all say in a sentence that another was lost."""
     try:
-        return _holding(cfg, folder, fabric) if fabric.is_global_zero else work(cfg, folder, fabric)
+        return _holding(cfg, folder, fabric, asked) if fabric.is_global_zero else work(cfg, folder, fabric, asked)
     except RuntimeError as error:
         if not any(word in str(error) for word in ("gloo", "NCCL", "Connection closed by peer")):
             raise
@@ -205,7 +101,7 @@ def _with_others(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[s
         ) from error
 
 
-def _holding(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
+def _holding(cfg: Config, folder: Path, fabric: Fabric, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     from qamo.files import holding, remove_temporaries
     from qamo.progress import start_log
 
@@ -213,7 +109,7 @@ def _holding(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, 
         for part in (folder, folder / "scores"):
             remove_temporaries(part)
         start_log(folder / "run.log")
-        return work(cfg, folder, fabric)
+        return work(cfg, folder, fabric, asked)
 
 
 def launch(cfg: Config) -> Fabric:
@@ -265,7 +161,7 @@ def this_command() -> str:
     return f"python {words}"
 
 
-def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]]:
+def work(cfg: Config, folder: Path, fabric: Fabric, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """What one process does of a run."""
     import data_utils
     from qamo.evaluation import results
@@ -297,7 +193,7 @@ def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]
             raise InputError(f"{weights}: no trained weights there; train first, or name some with --ckpt_path")
         with stopping_on_signals() as stop:
             dev = {DEV: data_utils.dev_set(cfg.data)} if cfg.train.enabled and DEV not in sets else {}
-            failed = score(cfg, folder, fabric, weights, dev | sets, stop)
+            failed = score(cfg, folder, fabric, weights, asked, dev | sets, stop)
     except Interrupted:
         log.warning("stopped and saved; the same command goes on from here: %s", this_command())
         return INTERRUPTED, {}
@@ -326,14 +222,14 @@ def work(cfg: Config, folder: Path, fabric: Fabric) -> tuple[int, dict[str, Any]
     return 0, found
 
 
-def series(cfg: Config, seeds: Sequence[int]) -> int:
+def series(cfg: Config, seeds: Sequence[int], asked: dict[str, Any]) -> int:
     """A run for each seed, then mean and deviation."""
     from qamo.evaluation.results import series_table
 
     every = []
     for seed in seeds:
         name = f"{cfg.name}_seed{seed}" if cfg.name else None
-        status, found = run(cfg.model_copy(update={"seed": seed, "name": name}))
+        status, found = run(cfg.model_copy(update={"seed": seed, "name": name}), asked)
         if status:
             return status
         every.append(found)
@@ -485,7 +381,13 @@ def score_path(cfg: Config, folder: Path, name: str) -> Path:
 
 
 def score(
-    cfg: Config, folder: Path, fabric: Fabric, weights: Path, sets: dict[str, Any], stop: StopFlag
+    cfg: Config,
+    folder: Path,
+    fabric: Fabric,
+    weights: Path,
+    asked: dict[str, Any],
+    sets: dict[str, Any],
+    stop: StopFlag,
 ) -> dict[str, int]:
     """Score each set that is not scored yet; how many recordings could not be read, by set."""
     import data_utils
@@ -493,9 +395,9 @@ def score(
     from qamo.evaluation.score_set import score_trials
     from qamo.files import sha256
     from qamo.networks.feature_cache import fingerprint
-    from qamo.training.folder import asked_of_weights, scoring_digest
+    from qamo.training.folder import scoring_digest
 
-    detector = load_detector(weights, asked=asked_of_weights(cfg))
+    detector = load_detector(weights, asked=asked)
     digest = fingerprint(detector)
     attach_cache(cfg, detector, cfg.score.precision)
     detector.to(fabric.device)
@@ -549,7 +451,7 @@ def calibrate(scores: Path, dev: Any, folder: Path) -> None:
 # ---- looking before leaping
 
 
-def check(cfg: Config, how: str) -> int:
+def check(cfg: Config, how: str, asked: dict[str, Any]) -> int:
     """Look at everything that a run would read or need, and say all that is wrong with it; nothing is written."""
     import data_utils
 
@@ -557,7 +459,7 @@ def check(cfg: Config, how: str) -> int:
     if cfg.train.enabled:
         looks += [functools.partial(data_utils.check_training, cfg.data, part, how) for part in ("train", "dev")]
     looks += [functools.partial(data_utils.check_evaluation, cfg.data, cfg.eval, name, how) for name in cfg.eval.sets]
-    looks += [functools.partial(check_model, cfg), functools.partial(check_folder, cfg)]
+    looks += [functools.partial(check_model, cfg, asked), functools.partial(check_folder, cfg)]
     n_faults = 0
     for look in looks:
         try:
@@ -569,16 +471,16 @@ def check(cfg: Config, how: str) -> int:
     return 2 if n_faults else 0
 
 
-def check_model(cfg: Config) -> str:
+def check_model(cfg: Config, asked: dict[str, Any]) -> str:
     """See that the weights load, and that the disk holds what training with them writes."""
     from model import build_detector, load_detector
     from qamo.files import check_space, size_text
-    from qamo.training.folder import MODEL, asked_of_weights, run_folder
+    from qamo.training.folder import MODEL, run_folder
 
     folder = run_folder(cfg)
     if not cfg.train.enabled:
         weights = cfg.score.weights or folder / MODEL
-        load_detector(weights, asked=asked_of_weights(cfg))
+        load_detector(weights, asked=asked)
         return f"model: {weights} loads"
     detector = build_detector(cfg.model)
     needed = disk_bytes(cfg, detector, folder)

@@ -4,7 +4,7 @@
     back end    (B, F, D) -> (B, E)    attribute dim
     head        (B, E) -> (B,)         method loss(embedding, bonafide, quality)
 
-To add a part: write its class, give it a line in a dict below and a section of the same name in qamo/config/schema.py.
+To add a part: write its class, give it a line in a dict below and a section of the same name in qamo/config/parts.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from loss import QAMO, WCE, OCSoftmax
 from qamo import InputError
-from qamo.config.schema import ModelConfig
+from qamo.config.keys import Role, keys_of
+from qamo.config.parts import ModelConfig
 from qamo.networks import published as legacy
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.distillmos import DistillMOS
@@ -34,7 +35,7 @@ from qamo.training.checkpoint import EXPORTED_CONFIG, EXPORTED_WEIGHTS, checked,
 FRONTENDS: dict[str, Callable[..., Any]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
 BACKENDS: dict[str, Callable[..., Any]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
 HEADS: dict[str, Callable[..., Any]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
-FREE = {"qamo.score", "xlsr.attention"}  # settings that may change after training
+FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
 
 RUN_MODEL = "model.pt"  # the checkpoint that a finished run is known by
 

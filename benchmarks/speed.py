@@ -99,7 +99,7 @@ def full_detector(**xlsr: Any) -> Any:
     import torch
 
     import model
-    from qamo.config.schema import ModelConfig
+    from qamo.config.parts import ModelConfig
 
     torch.manual_seed(0)
     return model.build_detector(ModelConfig.model_validate({"xlsr": {"weights": None, **xlsr}}))
@@ -346,7 +346,7 @@ def data(rounds: int, n_clips: int = 40) -> dict[str, Any]:
     from qamo.audio.rawboost import rawboost
     from qamo.config.schema import RawBoostConfig
 
-    options = RawBoostConfig().model_dump(exclude={"share"})
+    options = RawBoostConfig().model_dump(exclude={"probability"})
     with tempfile.TemporaryDirectory() as folder:
         paths = make_clips(Path(folder), n_clips)
 
@@ -384,7 +384,7 @@ def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
         paths = make_clips(Path(folder), n_clips)
         trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
         rule = data_utils.quality_rule(trials, thresholds=[2.5], quantiles=None, augmented="lower")
-        options = RawBoostConfig().model_dump(exclude={"share"})
+        options = RawBoostConfig().model_dump(exclude={"probability"})
         source = data_utils.TrainSet(
             trials, Path(folder), window_samples=WINDOW_SAMPLES, rule=rule, share=0.4, rawboost_options=options
         )
@@ -415,7 +415,7 @@ def cache(rounds: int, n_files: int = 60) -> dict[str, Any]:
     import torch
 
     import model
-    from qamo.config.schema import ModelConfig
+    from qamo.config.parts import ModelConfig
     from qamo.networks import feature_cache as features
 
     corpus = sorted((ROOT / "database" / "mini").rglob("*.flac"))
@@ -555,7 +555,7 @@ def many_trials(n: int) -> dict[str, float]:
     import torch
 
     import model
-    from qamo.config.schema import ModelConfig
+    from qamo.config.parts import ModelConfig
 
     torch.set_num_threads(1)
     small = {"embedding_size": 8, "n_heads": 2, "kernel_size": 3, "n_blocks": 1}

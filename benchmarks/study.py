@@ -27,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from eval_metrics import bootstrap_difference, resampled_eers  # noqa: E402
 from qamo import InputError, files  # noqa: E402
-from qamo.config.schema import Config, load_config, parse_assignments  # noqa: E402
+from qamo.config.load import load_config, parse_assignments  # noqa: E402
+from qamo.config.schema import Config  # noqa: E402
 from qamo.training.folder import MODEL, same_training  # noqa: E402
 from qamo.trials.keys import read_keys  # noqa: E402
 from qamo.trials.scores import read_scores  # noqa: E402

@@ -155,7 +155,7 @@ def read_run(folder: Path) -> RunRecord:
     path = folder / "config.yaml"
     if not path.is_file():
         return RunRecord(folder, epochs, [], audio.WINDOW_SAMPLES, threshold, results)
-    from qamo.config.schema import load_config
+    from qamo.config.load import load_config
     from qamo.training.folder import flat
 
     cfg = load_config(path)

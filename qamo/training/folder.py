@@ -8,36 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from qamo import InputError
-from qamo.config.schema import Config, load_config
+from qamo.config.keys import Role, keys_of
+from qamo.config.load import RENAMED, flat, load_config
+from qamo.config.parts import ModelConfig
+from qamo.config.schema import Config
 
 MODEL = "model.pt"  # the weights that a finished run is known by
 CONFIG = "config.yaml"  # the resolved config of its training
-
-# Keys that may differ between two calls of one training: they decide where and when, or how much memory it takes.
-INDIFFERENT = (
-    "data.database_path",
-    "data.protocols_path",
-    "data.n_workers",
-    "data.quality.cache",
-    "train.enabled",
-    "train.save_every_s",
-    "train.frontend_chunks",
-    "model.xlsr.gradient_checkpointing",
-)
-# Keys of the model that do not decide what a checkpoint's scores are.
-OF_TRAINING = ("xlsr.weights", "xlsr.freeze", "xlsr.gradient_checkpointing", "distillmos.freeze")
-
-# Settings of heads that shape the loss and no score.
-OF_LOSS = (
-    "radius_bonafide",
-    "radius_spoof",
-    "alpha",
-    "scale",
-    "margin",
-    "quality_weight",
-    "weight_spoof",
-    "weight_bonafide",
-)
 
 
 def run_folder(cfg: Config) -> Path:
@@ -47,8 +24,9 @@ def run_folder(cfg: Config) -> Path:
     if not cfg.train.enabled and cfg.score.weights:
         weights = cfg.score.weights.resolve()
         return cfg.run.runs / f"score_{weights.parent.name}_{weights.stem}"
-    identity = json.dumps(training_identity(cfg), sort_keys=True)
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    first_names = {new: old for old, new in RENAMED.items()}  # so that a key's new name makes no new folder
+    identity = {first_names.get(key, key): value for key, value in training_identity(cfg).items()}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     parts = [cfg.model.frontend, cfg.model.backend, cfg.model.head, f"seed{cfg.seed}", cfg.comment, digest]
     return cfg.run.runs / "_".join(part for part in parts if part)
 
@@ -57,19 +35,15 @@ def training_identity(cfg: Config) -> dict[str, Any]:
     """What decides the trained weights, as dotted keys; settings of parts that are not used are left out."""
     tree = cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})
     tree["model"] = used_sections(tree["model"])
-    return {key: value for key, value in flat(tree).items() if key not in INDIFFERENT}
+    return {key: value for key, value in flat(tree).items() if keys_of(Config)[key].role is not Role.FREE}
 
 
 def scoring_digest(model_config: dict[str, Any]) -> str:
     """Hexadecimal digest of what decides the scores beside the weights: the settings of the three parts."""
-    keys = {key: value for key, value in flat(used_sections(model_config)).items() if key not in OF_TRAINING}
+    roles = {key: about.role for key, about in keys_of(ModelConfig).items()}
+    outside = (Role.TRAINING, Role.FREE)  # Role.LOSS is inside: digests that were written down hold it
+    keys = {key: value for key, value in flat(used_sections(model_config)).items() if roles.get(key) not in outside}
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def asked_of_weights(cfg: Config) -> dict[str, Any]:
-    """Model settings given on the command line for weights that are there already, as far as they decide scores."""
-    given = {} if cfg.train.enabled else cfg.given("model")
-    return {key: value for key, value in given.items() if key not in OF_TRAINING and key.split(".")[-1] not in OF_LOSS}
 
 
 def used_sections(model_config: dict[str, Any]) -> dict[str, Any]:
@@ -96,11 +70,3 @@ def same_training(cfg: Config, folder: Path) -> bool:
             f"{folder}: holds a run of another config: {'; '.join(differing)}; give this one another --name"
         )
     return True
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys."""
-    rows: dict[str, Any] = {}
-    for key, value in tree.items():
-        rows.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return rows

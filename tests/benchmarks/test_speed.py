@@ -16,7 +16,8 @@ import torch
 
 import data_utils
 import model
-from qamo.config.schema import ModelConfig, RawBoostConfig
+from qamo.config.parts import ModelConfig
+from qamo.config.schema import RawBoostConfig
 from qamo.evaluation.score_set import score_trials
 from qamo.networks import feature_cache as features
 from qamo.training import precision
@@ -142,7 +143,7 @@ def test_augmented_windows_are_those_of_the_yardstick(yardstick, paths):
     from qamo.audio import load as audio
     from qamo.audio.rawboost import rawboost
 
-    options = RawBoostConfig().model_dump(exclude={"share"})
+    options = RawBoostConfig().model_dump(exclude={"probability"})
     for seed, path in enumerate(paths):
         wave = rawboost(audio.load(path), np.random.default_rng(seed), **options)
         found = audio.fit_length(wave, N_SAMPLES)
@@ -176,7 +177,7 @@ def test_batches_are_the_same_for_any_number_of_workers(paths, n_workers):
     n = len(paths)
     trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n, dtype=bool), np.full(n, 4.0))
     rule = data_utils.quality_rule(trials, thresholds=[2.5], quantiles=None, augmented="lower")
-    options = RawBoostConfig().model_dump(exclude={"share"})
+    options = RawBoostConfig().model_dump(exclude={"probability"})
 
     def batches(workers):
         source = data_utils.TrainSet(

@@ -27,7 +27,8 @@ from model import build_detector
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
-from qamo.config.schema import QualityConfig, RawBoostConfig, load_config
+from qamo.config.load import load_config
+from qamo.config.schema import QualityConfig, RawBoostConfig
 from qamo.quality import predictors as mos
 from qamo.quality.augmented_mos import AugmentedMOS
 from qamo.training.checkpoint import read_checkpoint
@@ -35,7 +36,7 @@ from qamo.training.folder import training_identity
 
 RADII = {"radius_bonafide": 0.9, "radius_spoof": 0.2, "alpha": 20.0}
 QUALITY = {"scale": 32.0, "margin": 0.4, "quality_weight": 0.1}
-BOOST = RawBoostConfig().model_dump(exclude={"share"})
+BOOST = RawBoostConfig().model_dump(exclude={"probability"})
 
 
 def trials(mos_of: list[float], bonafide: list[bool] | None = None) -> Trials:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import main
 from qamo import InputError
-from qamo.config.schema import load_config
+from qamo.config.load import load_config
 from qamo.training import loop as trainer
 from qamo.training.loop import Batch, Batches, Exchange
 from qamo.training.signals import StopFlag

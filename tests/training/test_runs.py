@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from qamo import InputError
-from qamo.config.schema import Config, load_config, to_yaml
+from qamo.config.load import load_config, to_yaml
+from qamo.config.schema import Config
 from qamo.training.folder import run_folder, same_training, scoring_digest
 
 
