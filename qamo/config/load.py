@@ -20,7 +20,8 @@ from qamo.config.schema import Config
 
 log = logging.getLogger(__name__)
 
-RENAMED = {"data.rawboost.share": "data.rawboost.probability"}  # old keys, which are still accepted
+# Old names of keys, which are still accepted, and their names of today, in the same section.
+RENAMED = {"data.rawboost.share": "data.rawboost.probability"}
 WIDTH, LONGEST_LEFT = 120, 40  # columns of the YAML that is written, and of a line whose comment stands beside it
 HEADER = """\
 Every setting, with what it means. A YAML file for --config needs only the keys that differ from the defaults.
@@ -110,22 +111,25 @@ def _laid(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys with values or their texts as nested sections, under the names of today; later ones win."""
     tree: dict[str, Any] = {}
     for dotted, value in overrides.items():
-        branch = reduce(lambda inner, key: {key: inner}, reversed(dotted.split(".")), _parsed(dotted, value))
+        branch = _parsed(dotted, value)
+        for key in reversed(dotted.split(".")):
+            branch = {key: branch}
         tree = _merged(tree, _current(branch, "command line"))
     return tree
 
 
-def _current(tree: dict[str, Any], where: str) -> dict[str, Any]:
+def _current(tree: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
     """`tree` with renamed keys under their names of today."""
-    for old, new in RENAMED.items():
-        *parents, leaf = old.split(".")
-        section: Any = reduce(lambda node, key: node.get(key) if isinstance(node, dict) else None, parents, tree)
-        if isinstance(section, dict) and leaf in section:
-            log.info("%s: %s is now called %s", where, old, new)
-            if (name := new.rpartition(".")[2]) in section:
-                raise InputError(f"{where}: {old} is the old name of {new}, and both are given; leave one out")
-            section[name] = section.pop(leaf)
-    return tree
+    result = {}
+    for key, value in tree.items():
+        new = RENAMED.get(f"{prefix}{key}")
+        name = new.rpartition(".")[2] if new else key
+        if new:
+            log.info("%s: %s%s is now called %s", where, prefix, key, new)
+        if new and name in tree:
+            raise InputError(f"{where}: {prefix}{key} is the old name of {new}, and both are given; leave one out")
+        result[name] = _current(value, where, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+    return result
 
 
 def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
