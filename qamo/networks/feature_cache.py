@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qamo.config.schema import RunConfig
 from qamo.files import replacing
 
 STALE_S = 3600.0  # age at which a temporary file is one that a killed process left
@@ -97,6 +100,25 @@ class FeatureCache:
             path.unlink(missing_ok=True)
             total, dropped = total - size, dropped + 1
         return dropped
+
+
+def attach(detector: Any, run: RunConfig, precision: str) -> None:
+    """Keep the features of a frozen front end in the folder that `run.feature_cache` names, if it names one.
+
+    Args:
+        precision: that the features are computed in, where the front end follows it.
+    """
+    frontend = detector.frontend
+    if run.feature_cache is None or not frontend.frozen:
+        return
+    section = detector.config[detector.config["frontend"]]
+    settings = {"precision": precision if frontend.mixed else "32", **section}
+    detector.feature_cache = FeatureCache(
+        run.feature_cache,
+        frontend,
+        identity=json.dumps(settings, sort_keys=True),
+        max_bytes=run.feature_cache_gb * 1e9,
+    )
 
 
 def fingerprint(module: nn.Module, identity: str = "") -> str:

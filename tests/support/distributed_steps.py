@@ -19,6 +19,7 @@ from torch import Tensor
 import main
 from qamo import InputError
 from qamo.config.load import load_config
+from qamo.training import launch
 from qamo.training import loop as trainer
 from qamo.training.loop import Batch, Batches, Exchange
 from qamo.training.signals import StopFlag
@@ -91,7 +92,7 @@ def agreements(fabric: Fabric) -> list[list[bool]]:
 
 def refusal(config: str) -> str:
     try:
-        main.launch(load_config(Path(config), {"train.batch_size": 5}))
+        launch.processes(load_config(Path(config), {"train.batch_size": 5}))
     except InputError as error:
         return str(error)
     return ""
@@ -99,7 +100,7 @@ def refusal(config: str) -> str:
 
 def steps(out: Path, config: str, kill_at_epoch: int) -> int:
     words = ["--config", config, "name=shared", "train.save_every_s=0.001", "train.max_epochs=4"]
-    fabric = main.launch(load_config(Path(config)))
+    fabric = launch.processes(load_config(Path(config)))
     found = {
         **gradient_difference(fabric),
         "dev": [dev_losses(fabric, n_dev) for n_dev in (13, 3)],  # 3 is a single batch: some processes have none
