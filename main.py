@@ -115,8 +115,7 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     from data_utils import read_training_data
     from model import build_detector
     from qamo.networks import feature_cache
-    from qamo.training import epoch_log, loop
-    from qamo.training.checkpoint import write_average
+    from qamo.training import checkpoint, epoch_log, loop
 
     data = read_training_data(
         cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed, reads_quality=cfg.model.reads_quality
@@ -152,7 +151,7 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     )
     if fabric.is_global_zero:
         best = [folder.path / name for _, name in state.best[: cfg.train.n_average]]
-        write_average(folder.model, best, cfg.train.average, model_config=model_config, **provenance)
+        checkpoint.write_average(folder.model, best, cfg.train.average, model_config=model_config, **provenance)
     fabric.barrier()
 
 

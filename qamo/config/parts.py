@@ -28,8 +28,7 @@ class XLSRConfig(FrontEnd):
     """Front end XLS-R; the sizes are those of XLS-R 300M."""
 
     weights: str | None = training(
-        "pretrained/xlsr2_300m.pt",
-        "fairseq file, .safetensors file, Hugging Face folder or name; null: random weights",
+        "pretrained/xlsr2_300m.pt", "fairseq file, .safetensors file, Hugging Face folder or name; null: random weights"
     )
     freeze: bool = training(False, "true: keep the pretrained weights; false: fine-tune them")
     normalize_input: Literal["none", "utterance"] = architecture(
@@ -38,9 +37,7 @@ class XLSRConfig(FrontEnd):
     attention: Literal["sdpa", "eager"] = scoring(
         "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: bit-identical to fairseq"
     )
-    gradient_checkpointing: bool = free(
-        False, "recompute layers in the backward pass: less memory, more time, equal gradients"
-    )
+    gradient_checkpointing: bool = free(False, "recompute layers in the backward pass: less memory, equal gradients")
     hidden_size: int = architecture(1024, "width of a transformer layer")
     n_layers: int = architecture(24, "transformer layers")
     n_heads: int = architecture(16, "attention heads")

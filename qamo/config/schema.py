@@ -24,9 +24,7 @@ class QualityConfig(Section):
     """How a mean opinion score (MOS) becomes a quality class, and what augmentation does to the class."""
 
     thresholds: list[float] | None = training([2.5], "MOS; the class is the number of thresholds at or below the MOS")
-    quantiles: list[float] | None = training(
-        None, "instead of thresholds: quantiles of the bona fide training MOS, such as [0.5]"
-    )
+    quantiles: list[float] | None = training(None, "or quantiles of the bona fide training MOS, such as [0.5]")
     augmented: Literal["lower", "lowest", "none", "predict"] = training(
         "lower",
         "class of speech after RawBoost: lower (one less), lowest (0), none (unchanged), or predict: by DistillMOS, "
@@ -75,14 +73,12 @@ class DataConfig(Section):
 
     database_path: Path = free(Path("database"), "folder of the corpora")
     protocols_path: Path = free(Path("database"), "folder of protocols, lists and keys")
-    train_audio: str = training(
-        "LA/ASVspoof2019_LA_train/flac", "folder of the training recordings, below database_path"
-    )
+    train_audio: str = training("LA/ASVspoof2019_LA_train/flac", "training recordings: folder below database_path")
     train_protocol: str = training(
         "LA/ASVspoof_LA_cm_protocols/ASVspoof2019.LA.cm.train.trn.score.txt",
         "training protocol with a MOS column, below protocols_path",
     )
-    dev_audio: str = training("LA/ASVspoof2019_LA_dev/flac", "folder of the dev recordings, below database_path")
+    dev_audio: str = training("LA/ASVspoof2019_LA_dev/flac", "dev recordings: folder below database_path")
     dev_protocol: str = training(
         "LA/ASVspoof_LA_cm_protocols/ASVspoof2019.LA.cm.dev.trl.score.txt",
         "dev protocol with a MOS column, below protocols_path",
@@ -108,13 +104,10 @@ class TrainConfig(Section):
     n_best: int = training(5, "epochs that are kept, by dev loss", ge=1)
     average: Literal["mean", "reference", "none"] = training(
         "mean",
-        "how the best epochs become one model: mean, reference (what the published code really computes), "
-        "none (the best epoch alone)",
+        "mean of the best epochs; reference: what the published code really computes; none: the best epoch alone",
     )
     n_average: int = training(5, "epochs that are averaged", ge=1)
-    frontend_chunks: int = free(
-        1, "pieces in which a batch passes the front end: less memory, more time, equal gradients", ge=1
-    )
+    frontend_chunks: int = free(1, "pieces in which a batch passes the front end: less memory, equal gradients", ge=1)
     precision: Precision = training("32", "32, bf16-mixed or 16-mixed; head and loss stay in float32")
     save_every_s: float = free(600.0, "seconds between two saves inside an epoch", gt=0)
 
@@ -134,9 +127,7 @@ class ScoreConfig(Section):
         "skip", "an unreadable recording: skip (reported, exit status 2) or fail (stop at once)"
     )
     weights: Path | None = scoring(
-        None,
-        "checkpoint to score with instead of the run's own, ours or the published code's best.pth; "
-        "with train.enabled: false",
+        None, "with train.enabled=false: checkpoint to score with, ours or the published code's best.pth"
     )
 
 
@@ -146,9 +137,7 @@ class EvalSet(Section):
     audio: str = free(..., "folder of the recordings, below data.database_path")
     trials: str = free(..., "list or protocol with the names, below data.protocols_path")
     extension: str = free("", "appended to a name to find its file: .flac where names are file stems")
-    keys: str | None = free(
-        None, "labels, below data.protocols_path: meta.csv, trial_metadata.txt or a protocol; null: no EER"
-    )
+    keys: str | None = free(None, "labels, below data.protocols_path: meta.csv or a protocol; null: no EER")
     subset: str | None = free(None, "for keys with a subset column: the one that is counted")
 
 
@@ -179,18 +168,14 @@ class RunConfig(Section):
     devices: int | Literal["auto"] = free(1, "processes on this machine, or auto; torchrun's own count comes first")
     n_nodes: int = free(1, "machines that the processes run on", ge=1)
     n_threads: int = free(0, "CPU threads of PyTorch; 0: as it chooses", ge=0)
-    feature_cache: Path | None = free(
-        None, "folder for the features of a frozen front end; null: compute them each time"
-    )
+    feature_cache: Path | None = free(None, "folder that keeps the features of a frozen front end; null: none")
     feature_cache_gb: float = free(4.0, "size limit of that folder, GB; least recently used features go first", gt=0)
 
 
 class Config(Section):
     """Every setting of the program."""
 
-    name: str | None = free(
-        None, "folder of the run, below run.runs; null: made of the parts, the seed and a digest of the settings"
-    )
+    name: str | None = free(None, "folder of the run, below run.runs; null: made of the settings")
     comment: str | None = free(None, "added to that name")
     comment_eval: str | None = free(None, "added to the names of score files, never to the names inside them")
     seed: int = training(1234, "of every random draw: initial weights, shuffling, augmentation", ge=0)

@@ -104,6 +104,7 @@ COMMANDS = [
         "pretrained/xlsr2_300m/model.safetensors",
         "set model.xlsr.weights=pretrained/xlsr2_300m",
     ),
+    Shown("python main.py --config /dev/null --print-config > config.yaml", leaves="config.yaml"),
     Shown("python main.py --model conformer_tcm --check", SMALL, says="all that the run needs is there"),
     Shown("python main.py --model conformer_tcm --check full", SMALL, says="all that the run needs is there"),
     Shown("python main.py --model conformer_tcm", f"{SMALL} --name NAME", "exps/NAME/scores/FoR.txt", "FoR"),
