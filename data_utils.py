@@ -128,8 +128,8 @@ class TrainSet(Dataset[Item]):
         self.rule = rule
         self.classes = rule.classes(trials.mos)
         self.seed = seed
-        self.probability = boost.share if boost else 0.0
-        self.boost_options = boost.model_dump(exclude={"share"}) if boost else {}
+        self.probability = boost.probability if boost else 0.0
+        self.boost_options = boost.model_dump(exclude={"probability"}) if boost else {}
         self.mos_of = mos_of
 
     def __len__(self) -> int:
@@ -283,8 +283,8 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
         augmented = "none"
     mos = trials.mos[trials.bonafide]
     rule = quality_rule(mos, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=augmented)
-    boost = data.rawboost if data.rawboost.algorithm and data.rawboost.share else None
-    for sentence in describe_quality(mos, rule, boost.share if boost else 0.0):
+    boost = data.rawboost if data.rawboost.algorithm and data.rawboost.probability else None
+    for sentence in describe_quality(mos, rule, boost.probability if boost else 0.0):
         log.info("%s", sentence)
     mos_of = AugmentedMOS(quality.cache) if rule.predicts and boost else None
     window = data.window_samples

@@ -39,7 +39,7 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from qamo.config.schema import XLSRConfig
+    from qamo.config.parts import XLSRConfig
     from qamo.networks.xlsr import XLSR
     from qamo.networks.xlsr_files import attention_heads, read_xlsr, xlsr_sizes
     from qamo.training.checkpoint import share
@@ -128,7 +128,7 @@ def export_reference(run: Path, path: Path, xlsr: Path | None) -> float:
     import torch
 
     from model import load_detector
-    from qamo.config.schema import ModelConfig
+    from qamo.config.parts import ModelConfig
     from qamo.files import replacing
     from qamo.networks.published import to_published
     from qamo.networks.xlsr_files import read_fairseq

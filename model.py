@@ -5,7 +5,7 @@
     head        (B, E) -> (B,)         method loss(embedding, bonafide, quality)
 
 The same as types: qamo/networks/contract.py. To add a part: write its class, give it a line in a dict below and a
-section of the same name in qamo/config/schema.py.
+section of the same name in qamo/config/parts.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from loss import QAMO, WCE, OCSoftmax
 from qamo import InputError
-from qamo.config.schema import ModelConfig
+from qamo.config.keys import Role, keys_of
+from qamo.config.parts import ModelConfig
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.contract import BackEnd, Features, FrontEnd, Gather, Head
 from qamo.networks.distillmos import DistillMOS
@@ -39,7 +40,7 @@ FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "di
 BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
 HEADS: dict[str, Callable[..., Head]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
 PARTS = ("frontend", "backend", "head")
-FREE = {"qamo.score", "xlsr.attention"}  # settings that may change after training
+FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
 
 
 class Output(NamedTuple):

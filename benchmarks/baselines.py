@@ -31,7 +31,8 @@ import data_utils  # noqa: E402
 from eval_metrics import equal_error_rate  # noqa: E402
 from qamo import InputError  # noqa: E402
 from qamo.audio import load as audio  # noqa: E402
-from qamo.config.schema import Config, load_config  # noqa: E402
+from qamo.config.load import load_config  # noqa: E402
+from qamo.config.schema import Config  # noqa: E402
 from qamo.networks.distillmos import DistillMOS  # noqa: E402
 from qamo.networks.lfcc import LFCC  # noqa: E402
 from qamo.trials import recordings  # noqa: E402

@@ -24,7 +24,7 @@ from eval_metrics import equal_error_rate  # noqa: E402
 from model import load_detector  # noqa: E402
 from qamo import InputError  # noqa: E402
 from qamo.audio import load as audio  # noqa: E402
-from qamo.config.schema import load_config  # noqa: E402
+from qamo.config.load import load_config  # noqa: E402
 from qamo.export import onnx as onnx_export  # noqa: E402
 from qamo.inference import scorer as scorers  # noqa: E402
 from qamo.trials.keys import read_keys  # noqa: E402

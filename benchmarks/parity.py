@@ -31,7 +31,8 @@ from loss import QAMO, OCSoftmax  # noqa: E402
 from qamo import InputError  # noqa: E402
 from qamo.audio import load as audio  # noqa: E402
 from qamo.audio import rawboost  # noqa: E402
-from qamo.config.schema import ModelConfig, RawBoostConfig  # noqa: E402
+from qamo.config.parts import ModelConfig  # noqa: E402
+from qamo.config.schema import RawBoostConfig  # noqa: E402
 from qamo.files import write_text  # noqa: E402
 from qamo.networks.published import published_names, to_published  # noqa: E402
 from qamo.training import checkpoint  # noqa: E402
@@ -447,7 +448,7 @@ def rawboost_all() -> float:
         "4s": arrays["wave4_i16"].astype(np.float32) / 32768,
         "loud": arrays["loud1"],
     }
-    settings = RawBoostConfig().model_dump(exclude={"share", "algorithm"})
+    settings = RawBoostConfig().model_dump(exclude={"probability", "algorithm"})
     worst = 0.0
     for algorithm in range(9):
         for clip, wave in clips.items():

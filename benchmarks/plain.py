@@ -9,7 +9,7 @@ from scipy import signal
 
 from qamo.config.schema import RawBoostConfig
 
-DEFAULTS = RawBoostConfig().model_dump(exclude={"share", "algorithm"})
+DEFAULTS = RawBoostConfig().model_dump(exclude={"probability", "algorithm"})
 
 
 NYQUIST_HZ = 8000

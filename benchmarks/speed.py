@@ -101,7 +101,7 @@ def full_detector(**xlsr: Any) -> Any:
     import torch
 
     import model
-    from qamo.config.schema import ModelConfig
+    from qamo.config.parts import ModelConfig
 
     torch.manual_seed(0)
     return model.build_detector(ModelConfig.model_validate({"xlsr": {"weights": None, **xlsr}}))
@@ -347,7 +347,7 @@ def data(rounds: int, n_clips: int = 40) -> dict[str, Any]:
     from qamo.audio.rawboost import rawboost
     from qamo.config.schema import RawBoostConfig
 
-    options = RawBoostConfig().model_dump(exclude={"share"})
+    options = RawBoostConfig().model_dump(exclude={"probability"})
     with tempfile.TemporaryDirectory() as folder:
         paths = make_clips(Path(folder), n_clips)
 
@@ -417,7 +417,7 @@ def cache(rounds: int, n_files: int = 60) -> dict[str, Any]:
     import torch
 
     import model
-    from qamo.config.schema import ModelConfig
+    from qamo.config.parts import ModelConfig
     from qamo.networks import feature_cache as features
 
     corpus = sorted((ROOT / "database" / "mini").rglob("*.flac"))
@@ -557,7 +557,7 @@ def many_trials(n: int) -> dict[str, float]:
     import torch
 
     import model
-    from qamo.config.schema import ModelConfig
+    from qamo.config.parts import ModelConfig
 
     torch.set_num_threads(1)
     small = {"embedding_size": 8, "n_heads": 2, "kernel_size": 3, "n_blocks": 1}

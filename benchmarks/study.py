@@ -27,8 +27,9 @@ sys.path.insert(0, str(ROOT))
 
 from eval_metrics import bootstrap_difference, resampled_eers  # noqa: E402
 from qamo import InputError, files  # noqa: E402
-from qamo.config.schema import Config, load_config, parse_assignments  # noqa: E402
-from qamo.training.folder import MODEL, same_training  # noqa: E402
+from qamo.config.load import load_config, parse_assignments  # noqa: E402
+from qamo.config.schema import Config  # noqa: E402
+from qamo.training.folder import MODEL, RunFolder  # noqa: E402
 from qamo.trials.keys import read_keys  # noqa: E402
 from qamo.trials.scores import read_scores  # noqa: E402
 
@@ -169,7 +170,7 @@ def carry_out(each: Cell) -> int:
 
 def finished(each: Cell) -> bool:
     """Whether a cell has the results of all sets, and its scores are still there."""
-    if each.trained is None and not same_training(each.cfg, each.folder):
+    if each.trained is None and not RunFolder(each.folder).holds_training(each.cfg):
         return False
     path = each.folder / RESULTS
     if not path.exists():

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from qamo.config.schema import QAMOConfig  # noqa: E402
+from qamo.config.parts import QAMOConfig  # noqa: E402
 
 PICTURE = ROOT / "docs" / "method.svg"
 CENTER, RADIUS = (690, 172), 118  # of the circle that stands for the sphere, px

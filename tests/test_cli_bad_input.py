@@ -12,7 +12,6 @@ import pytest
 import soundfile
 
 import main
-from qamo.training.folder import asked_of_weights
 
 
 def run(corpus: Path, *words: str) -> int:
@@ -101,7 +100,7 @@ def test_three_samples_stereo_and_44_khz_are_fine(corpus, capsys):
     soundfile.write(train_file(corpus, 0), rng.normal(size=3) * 0.1, 16_000)
     soundfile.write(train_file(corpus, 1), rng.normal(size=(9000, 2)) * 0.1, 16_000)
     soundfile.write(train_file(corpus, 2), rng.normal(size=20_000) * 0.1, 44_100)
-    assert run(corpus, "train.max_epochs=1", "data.rawboost.share=1.0") == 0
+    assert run(corpus, "train.max_epochs=1", "data.rawboost.probability=1.0") == 0
     assert "seen" in capsys.readouterr().out
 
 
@@ -276,9 +275,3 @@ def test_on_bad_audio_fail_stops_at_the_first(corpus, capsys):
 def refusal_after_training(corpus: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert run(corpus, *words) == 2
     return capsys.readouterr().err.strip().splitlines()[-1]
-
-
-def test_settings_of_the_loss_are_nothing_that_weights_could_contradict():
-    words = ["--train", "false", "--preset", "paper", "model.wce.weight_spoof=0.3", "--heads", "2"]
-    cfg = main.config_from(main.build_parser().parse_intermixed_args(words))
-    assert asked_of_weights(cfg) == {"qamo.score": "softmax", "conformer_tcm.n_heads": 2}

@@ -102,7 +102,7 @@ def augmenting_set(corpus: Path, seed: int = 0, share: float = 0.5) -> TrainSet:
         window_samples=8000,
         rule=QualityRule(np.array([2.5]), "lower"),
         seed=seed,
-        boost=RawBoostConfig(share=share),
+        boost=RawBoostConfig(probability=share),
     )
 
 
@@ -171,7 +171,7 @@ def test_bad_trial_lists_are_refused_with_their_line(tmp_path, text, said):
 def test_items_equal_those_of_the_published_dataset(algorithm):
     """Nine items that the original Dataset_train gave, made here by the same parts in the same order of draws."""
     golden = np.load(GOLDENS / "dataset_train.npz")
-    options = RawBoostConfig(algorithm=algorithm).model_dump(exclude={"share"})
+    options = RawBoostConfig(algorithm=algorithm).model_dump(exclude={"probability"})
     rule = QualityRule(np.array([2.5]), "lower")
     quality_before = {"U_half": 1, "U_eq": 0, "U_long": 1}
     np.random.seed(12)

@@ -1,16 +1,74 @@
-"""From score files to the table that ends a run."""
+"""The end of a run: calibration on the dev set, results of each evaluation set, and the table of them."""
 
 from __future__ import annotations
 
+import logging
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from eval_metrics import bootstrap_eer, equal_error_rate
+from qamo import InputError
+from qamo.audio import diagnostics, load
+from qamo.config.schema import Config
+from qamo.evaluation import calibration
+from qamo.files import write_json
+from qamo.training.folder import DEV, RunFolder
 from qamo.trials.asv import pooled_min_tdcf
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
+
+if TYPE_CHECKING:
+    from data_utils import EvaluationSet
+
+log = logging.getLogger(__name__)
+
+N_DOMAIN_SAMPLES = 200  # dev recordings measured to describe the training domain
+
+
+def calibrate(folder: RunFolder, dev: EvaluationSet, *, comment: str | None) -> None:
+    """Fit the calibration of the run's model to its dev scores, and describe the dev recordings; log why if it fails.
+
+    Args:
+        comment: as for `RunFolder.score_file`.
+    """
+    from data_utils import read_protocol  # which imports PyTorch
+
+    scores = folder.score_file(DEV, comment)
+    try:
+        step = max(1, len(dev.paths) // N_DOMAIN_SAMPLES)
+        measured = (diagnostics.measure(load.load(path)) for path in dev.paths[::step][:N_DOMAIN_SAMPLES])
+        domain = diagnostics.domain_of(measured)
+        domain["mos_low"] = round(float(np.percentile(read_protocol(dev.list).mos, 1)), 2)
+        fitted = calibration.fit_files(scores, dev.list, domain=domain)
+    except InputError as error:
+        log.warning("no calibration: %s", error)
+        return
+    calibration.write(folder.calibration, fitted)
+    log.info("calibrated on %d dev scores, EER %.2f %%", fitted.n_bonafide + fitted.n_spoof, 100 * fitted.eer)
+
+
+def write(
+    cfg: Config, folder: RunFolder, sets: Mapping[str, EvaluationSet], n_failed: Mapping[str, int]
+) -> dict[str, Any]:
+    """Evaluate the score file of each set, and write results.json."""
+    rows = {
+        name: evaluate(
+            folder.score_file(name, cfg.comment_eval),
+            chosen.keys,
+            chosen.subset,
+            n_failed=n_failed[name],
+            n_resamples=cfg.eval.n_resamples,
+            seed=cfg.seed,
+        )
+        for name, chosen in sets.items()
+    }
+    results = {"run": str(folder), "weights": str(folder.weights(cfg)), "seed": cfg.seed, "sets": rows}
+    write_json(folder.results, results)
+    return results
 
 
 def evaluate(
@@ -56,8 +114,8 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join([*lines, f"scores, weights and results: {results['run']}"])
 
 
-def series_table(all_results: Sequence[dict[str, Any]]) -> str:
-    """Mean and standard deviation of each set's EER over runs that differ in their seeds."""
+def seeds_table(all_results: Sequence[dict[str, Any]]) -> str:
+    """Mean and standard deviation of each set's EER over the runs of several seeds."""
     seeds = ", ".join(str(results["seed"]) for results in all_results)
     lines = [f"EER % over {len(all_results)} seeds ({seeds})"]
     for name in all_results[0]["sets"]:
@@ -67,5 +125,5 @@ def series_table(all_results: Sequence[dict[str, Any]]) -> str:
             continue
         deviation = f"{statistics.stdev(eers):.2f}" if len(eers) > 1 else "-"
         each = ", ".join(f"{eer:.2f}" for eer in eers)
-        lines.append(f"{name:14} mean {statistics.mean(eers):6.2f}   deviation {deviation:>5}   each {each}")
+        lines.append(f"{name:14} mean {statistics.mean(eers):6.2f}   standard deviation {deviation:>5}   each {each}")
     return "\n".join(lines)

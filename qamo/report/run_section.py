@@ -155,8 +155,7 @@ def read_run(folder: Path) -> RunRecord:
     path = folder / "config.yaml"
     if not path.is_file():
         return RunRecord(folder, epochs, [], audio.WINDOW_SAMPLES, threshold, results)
-    from qamo.config.schema import load_config
-    from qamo.training.folder import flat
+    from qamo.config.load import flat, load_config
 
     cfg = load_config(path)
     used = {cfg.model.frontend, cfg.model.backend, cfg.model.head}

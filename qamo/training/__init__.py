@@ -3,7 +3,8 @@
 Contract: a run is a folder. Every draw is a function of (seed, epoch, index), so that an interrupted run, resumed by
 the same command, ends with the same bytes. Imports the ground, `config`, `networks` and `eval_metrics`.
 
-    folder.py      what run folders are called; whether one holds the training that is asked for
+    launch.py      join the processes of a job; a lost one is a sentence
+    folder.py      RunFolder: what a run's files are called, which training it holds, its lock
     loop.py        the training loop, the best epochs
     state.py       what a resume needs, written and read
     gather.py      features with gradients, rows and flags of all processes
@@ -12,5 +13,5 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
     precision.py   32, bf16-mixed and 16-mixed
     signals.py     SIGTERM and Ctrl-C as a flag that long loops check
     epoch_log.py   an epoch as a line, warnings, TensorBoard
-    provenance.py  code, packages and machine of a run
+    provenance.py  code, packages, machine and pretrained weights of a run
 """

@@ -8,6 +8,7 @@ holds all that is needed to score with it.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from torch import Tensor
 from qamo import InputError
 from qamo.files import replacing, write_json
 from qamo.networks.weights import check_finite, first_of, read_torch
+
+log = logging.getLogger(__name__)
 
 FORMAT = "qamo checkpoint 1"
 CONVENTION = "bonafide=1, higher=bona fide"
@@ -119,6 +122,24 @@ def read_exported(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{folder / EXPORTED_WEIGHTS}: damaged, or cut off ({error}); copy it again") from None
     content = checked(about | {"model": state} if isinstance(about, dict) else about, folder)
     return state, content["model_config"]
+
+
+def write_average(
+    path: Path, epochs: Sequence[Path], how: str, *, model_config: dict[str, Any], **provenance: Any
+) -> None:
+    """Write the average of the best epochs as one checkpoint.
+
+    Args:
+        epochs: best first.
+        how: as for `average`, or "none": the best epoch alone.
+        model_config, provenance: as for `write_checkpoint`.
+    """
+    if how == "none":
+        epochs, how = epochs[:1], "mean"
+    weights = average(epochs, how)
+    names = [epoch.name for epoch in epochs]
+    write_checkpoint(path, model_state=weights, model_config=model_config, epochs=names, **provenance)
+    log.info("averaged (%s) the best epochs: %s", how, ", ".join(names))
 
 
 def average(paths: Sequence[Path], how: str = "mean") -> dict[str, Tensor]:

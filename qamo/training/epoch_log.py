@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import logging
+import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from qamo.config.schema import Config
+from qamo.training.folder import RunFolder
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
 
@@ -14,8 +22,6 @@ ONE_CENTROID = 0.98  # cosine above which two centroids hardly differ
 
 def peak_memory_mb() -> dict[str, float]:
     """Peak memory of this process, in MB: resident, and where a GPU is used on that."""
-    import resource
-
     import torch
 
     peaks = {"memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
@@ -24,8 +30,23 @@ def peak_memory_mb() -> dict[str, float]:
     return peaks
 
 
+def writer(cfg: Config, folder: RunFolder, fabric: Fabric, data: Any) -> Callable[[dict[str, Any]], None]:
+    """What `fit` tells of each epoch: an EpochLog's `write` for this run.
+
+    Args:
+        data: the run's `data_utils.TrainingData`.
+    """
+    n_steps = len(data.train) // cfg.train.batch_size
+    return EpochLog(
+        folder.tensorboard if fabric.is_global_zero else None,
+        samples_per_epoch=n_steps * cfg.train.batch_size,
+        n_classes=data.rule.n_classes if cfg.model.head == "qamo" else 0,
+        constants={"lr_body": cfg.train.lr, "lr_head": cfg.train.head_lr},
+    ).write
+
+
 class EpochLog:
-    """Says how each epoch went: a line and warnings to the log, numbers to TensorBoard events.
+    """Logs each epoch: a line and warnings, and numbers as TensorBoard events.
 
     Args:
         folder: of the events; None: no events.
@@ -60,16 +81,16 @@ class EpochLog:
             self._events.flush()
 
     def warnings(self, row: dict[str, Any]) -> list[str]:
-        """What a person should know about an epoch."""
-        said = []
+        """Warnings about an epoch, one sentence each."""
+        found = []
         if row.get("centroid_cosine", 0) > ONE_CENTROID:
-            said.append(
+            found.append(
                 f"two centroids are nearly one (cosine {row['centroid_cosine']:.3f}): quality no longer separates them"
             )
         for k in range(self.n_classes):
             if not row.get(f"n_bonafide_class_{k}"):
-                said.append(f"quality class {k} had no bona fide utterance in this epoch")
-        return said
+                found.append(f"quality class {k} had no bona fide utterance in this epoch")
+        return found
 
 
 def epoch_line(row: dict[str, Any]) -> str:
@@ -79,7 +100,7 @@ def epoch_line(row: dict[str, Any]) -> str:
     cosine = f"  centroid cosine {row['centroid_cosine']:.3f}" if "centroid_cosine" in row else ""
     return (
         f"epoch {row['epoch']:3d}  {losses}  dev loss {row['dev_loss']:.4f}  dev EER {row['dev_eer']:.2f} %{cosine}  "
-        f"bona fide by class {classes}  stale {row['stale']}"
+        f"bona fide by class {classes}  epochs without improvement {row['stale']}"
     )
 
 

@@ -1,6 +1,6 @@
-"""Number formats: 32, bf16-mixed and 16-mixed, for training and for scoring.
+"""Precision: 32, bf16-mixed and 16-mixed, for training and for scoring.
 
-Under a mixed format matrix products and convolutions are computed in 16 bits; weights, optimisers, waves, cepstra,
+Under a mixed precision matrix products and convolutions are computed in 16 bits; weights, optimisers, waves, cepstra,
 norms, head and loss stay in 32. 16-mixed scales the loss while training, and the scale is part of a resume.
 """
 

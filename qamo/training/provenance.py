@@ -1,4 +1,4 @@
-"""The provenance of a run: when it started, with which code, packages and machine."""
+"""The provenance of a run: when it started, with which code, packages, machine and pretrained weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from qamo.config.parts import ModelConfig
+from qamo.files import sha256
+
+ROOT = Path(__file__).parents[2]  # the checkout
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "lightning-fabric", "soundfile", "soxr", "distillmos")
 
 
-def provenance(root: Path, *, device: Any = "cpu", n_processes: int = 1) -> dict[str, Any]:
+def provenance(root: Path = ROOT, *, device: Any = "cpu", n_processes: int = 1) -> dict[str, Any]:
     """When and where a run was made: code version, packages, machine. Empty where something cannot be told."""
     versions = {}
     for package in PACKAGES:
@@ -41,6 +45,17 @@ def provenance(root: Path, *, device: Any = "cpu", n_processes: int = 1) -> dict
             "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         },
     }
+
+
+def pretrained_provenance(cfg: ModelConfig) -> dict[str, Any] | None:
+    """Path and SHA-256 of the front end's pretrained weights; None for a front end without a file."""
+    named = getattr(getattr(cfg, cfg.frontend), "weights", None)
+    if named is None:
+        return None
+    path = Path(named).expanduser()
+    files = [path, path / "model.safetensors", path / "pytorch_model.bin"]
+    file = next((file for file in files if file.is_file()), None)
+    return {"weights": named, "sha256": file and sha256(file)}
 
 
 def _device(device: Any) -> str:

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM and Ctrl-C become a flag that long loops look at between steps."""
+"""Graceful shutdown: SIGTERM and Ctrl-C set a flag that long loops check between steps."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ import torch
 
 import data_utils
 import model
-from qamo.config.schema import ModelConfig, RawBoostConfig, ScoreConfig
+from qamo.config.parts import ModelConfig
+from qamo.config.schema import RawBoostConfig, ScoreConfig
 from qamo.evaluation.score_set import score_trials
 from qamo.networks import feature_cache as features
 from qamo.quality.classes import QualityRule
@@ -141,7 +142,7 @@ def test_augmented_windows_are_those_of_the_yardstick(yardstick, paths):
     from qamo.audio import load as audio
     from qamo.audio.rawboost import rawboost
 
-    options = RawBoostConfig().model_dump(exclude={"share"})
+    options = RawBoostConfig().model_dump(exclude={"probability"})
     for seed, path in enumerate(paths):
         wave = rawboost(audio.load(path), np.random.default_rng(seed), **options)
         found = audio.fit_length(wave, N_SAMPLES)

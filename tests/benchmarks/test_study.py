@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from eval_metrics import equal_error_rate
-from qamo.config.schema import load_config
+from qamo.config.load import load_config
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 

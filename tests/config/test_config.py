@@ -1,23 +1,69 @@
+"""Keys, their roles and sentences, and the ways they are set."""
+
+from __future__ import annotations
+
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from main import FLAGS, build_parser, config_from
+from main import CONFIG, build_parser
 from qamo import InputError
-from qamo.config.schema import Config, load_config, parse_assignments, to_yaml
+from qamo.config import flags
+from qamo.config.keys import Role, Section, keys_of
+from qamo.config.load import RENAMED, asked_of_weights, flat, load_config, parse_assignments, to_yaml
+from qamo.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 
 
 def resolved(*words: str) -> Config:
-    return config_from(build_parser().parse_intermixed_args(words))
+    return flags.config_from(build_parser().parse_intermixed_args(words), CONFIG)
 
 
-def test_config_yaml_holds_every_key_at_its_default():
-    assert yaml.safe_load((ROOT / "config.yaml").read_text()) == Config().model_dump(mode="json")
+def test_every_key_has_a_sentence_and_a_role():
+    values = flat(Config().model_dump(exclude={"eval": {"catalogue"}}))
+    known = keys_of(Config)
+    assert values.keys() < known.keys()
+    assert [key for key, about in known.items() if len(about.sentence.split()) < 2] == []
+    assert {about.role for about in known.values()} == set(Role)
+    with pytest.raises(TypeError, match=r"Bare\.size: declare it as architecture or scoring"):
+
+        class Bare(Section):
+            size: int = 3
+
+
+def test_config_yaml_is_written_from_the_fields():
+    """If it is not: python main.py --config /dev/null --print-config > config.yaml"""
+    assert (ROOT / "config.yaml").read_text() == to_yaml(Config())
+    assert load_config(ROOT / "config.yaml") == Config()
+    assert max(map(len, to_yaml(Config()).splitlines())) <= 120
+
+
+def test_a_key_that_was_renamed_is_taken_by_its_old_name_with_a_note(tmp_path, caplog):
+    (tmp_path / "c.yaml").write_text("data: {rawboost: {share: 0.3}}\n")
+    caplog.set_level(logging.INFO)
+    config = resolved("--config", str(tmp_path / "c.yaml"))
+    assert config.data.rawboost.probability == 0.3
+    assert f"{tmp_path}/c.yaml: data.rawboost.share is now called data.rawboost.probability" in caplog.text
+    config = resolved("--config", str(tmp_path / "c.yaml"), "data.rawboost={share: 0.2}", "data.rawboost.n_bands=2")
+    assert (config.data.rawboost.probability, config.data.rawboost.n_bands) == (0.2, 2)
+    assert "command line: data.rawboost.share is now called" in caplog.text
+    with pytest.raises(InputError, match="both are given; leave one out"):
+        resolved("data.rawboost={share: 0.2, probability: 0.3}")
+    assert RENAMED.keys().isdisjoint(keys_of(Config))
+    assert set(RENAMED.values()) <= keys_of(Config).keys()
+
+
+def test_help_lists_every_flag_by_group_with_key_default_and_registered_parts():
+    shown = " ".join(build_parser().format_help().split())
+    for group in (*flags.GROUPS, "[model.backend: conformer_tcm]", "conformer_tcm, nes2net", "qamo, oc_softmax, wce"):
+        assert group in shown, group
+    for flag in flags.FLAGS:
+        assert f"{flag.flag} " in shown
+        assert f"[{flag.key}: " in shown
 
 
 def test_a_config_survives_being_written_and_read(tmp_path):
@@ -67,7 +113,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("flag", FLAGS, ids=lambda f: f.flag)
+@pytest.mark.parametrize("flag", flags.FLAGS, ids=lambda f: f.flag)
 def test_every_flag_sets_the_key_that_the_table_names(flag):
     text, expected = VALUES.get(flag.flag, ("24", 24))
     value = resolved(flag.flag, text)
@@ -80,16 +126,25 @@ def test_every_flag_sets_the_key_that_the_table_names(flag):
     assert plain != expected
 
 
-def test_what_was_given_for_a_call_is_known_key_by_key_however_it_was_written(tmp_path):
+def test_what_is_asked_of_trained_weights_is_known_however_it_was_written(tmp_path):
     (tmp_path / "c.yaml").write_text("model: {head: wce}\n")
-    words = ["--config", str(tmp_path / "c.yaml"), "model.conformer_tcm.n_heads=2", "model.qamo={score: max}"]
-    config = resolved(
-        "model={backend: nes2net}", *words, "seed=3", "data.rawboost.snr_db.1=30", "eval.catalogue.LA.audio=here"
+    words = ["--config", str(tmp_path / "c.yaml"), "model={backend: nes2net}", "model.conformer_tcm.n_heads=2"]
+    words += ["model.qamo={score: max, margin: 0.3}", "seed=3", "data.rawboost.snr_db.1=30", "model.xlsr.freeze=true"]
+    args = build_parser().parse_intermixed_args([*words, "--train", "false", "model.xlsr.weights=null"])
+    overrides = flags.overrides_of(args)
+    config = flags.config_from(args, CONFIG)
+    expected = {"backend": "nes2net", "conformer_tcm.n_heads": 2, "qamo.score": "max"}
+    assert asked_of_weights(config, overrides) == expected
+    training = config.model_copy(update={"train": config.train.model_copy(update={"enabled": True})})
+    assert asked_of_weights(training, overrides) == {}
+
+
+def test_settings_of_the_loss_are_nothing_that_weights_could_contradict():
+    args = build_parser().parse_intermixed_args(
+        ["--train", "false", "--preset", "paper", "model.wce.weight_spoof=0.3", "--heads", "2"]
     )
-    assert config.given("model") == {"conformer_tcm.n_heads": 2, "qamo.score": "max", "backend": "nes2net"}
-    assert config.given("data") == {"rawboost.snr_db.1": 30}
-    assert config.given("eval") == {"catalogue.LA.audio": "here"}
-    assert config.model_copy(update={"seed": 4}).given("model") == config.given("model")
+    asked = asked_of_weights(flags.config_from(args, CONFIG), flags.overrides_of(args))
+    assert asked == {"qamo.score": "softmax", "conformer_tcm.n_heads": 2}
 
 
 def test_the_paper_preset_sets_its_scale_and_score():

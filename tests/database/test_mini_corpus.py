@@ -17,7 +17,7 @@ import soundfile
 from data_utils import read_protocol
 from qamo import InputError
 from qamo.audio import load as audio
-from qamo.config.schema import load_config
+from qamo.config.load import load_config
 from qamo.trials.keys import read_keys
 from qamo.trials.recordings import read_trial_list
 

@@ -11,7 +11,8 @@ import pytest
 
 import main
 from data_utils import read_protocol
-from qamo.config.schema import DataConfig, EvalConfig, load_config
+from qamo.config.load import load_config
+from qamo.config.schema import DataConfig, EvalConfig
 from qamo.trials.keys import read_keys
 from qamo.trials.recordings import read_trial_list
 

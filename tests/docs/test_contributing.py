@@ -21,7 +21,7 @@ def test_adding_a_back_end_takes_the_three_steps_it_says(tmp_path, corpus):
     (copy / "qamo" / "networks" / "mean_pool.py").write_text(part)
     model = copy / "model.py"
     model.write_text(model.read_text().replace("\nclass Output(", f"\n{line}\n\nclass Output(", 1))
-    config = copy / "qamo" / "config" / "schema.py"
+    config = copy / "qamo" / "config" / "parts.py"
     text = config.read_text().replace("\nclass QAMOConfig(", f"\n{section}\n\nclass QAMOConfig(", 1)
     config.write_text(text.replace("    qamo: QAMOConfig", f"{field}    qamo: QAMOConfig", 1))
     words = ["--config", str(corpus / "config.yaml"), "--model", "mean_pool", "train.max_epochs=1", "--name", "example"]

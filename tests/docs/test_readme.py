@@ -36,7 +36,9 @@ import model
 import serve
 from eval_metrics import Weights
 from qamo import InputError
-from qamo.config.schema import DataConfig, EvalConfig, XLSRConfig
+from qamo.config.flags import config_from
+from qamo.config.parts import XLSRConfig
+from qamo.config.schema import DataConfig, EvalConfig
 from qamo.export.model_card import LINES
 from qamo.trials import asv
 from tests.support.tiny_corpus import RATE, tone
@@ -102,6 +104,7 @@ COMMANDS = [
         "pretrained/xlsr2_300m/model.safetensors",
         "set model.xlsr.weights=pretrained/xlsr2_300m",
     ),
+    Shown("python main.py --config /dev/null --print-config > config.yaml", leaves="config.yaml"),
     Shown("python main.py --model conformer_tcm --check", SMALL, says="all that the run needs is there"),
     Shown("python main.py --model conformer_tcm --check full", SMALL, says="all that the run needs is there"),
     Shown("python main.py --model conformer_tcm", f"{SMALL} --name NAME", "exps/NAME/scores/FoR.txt", "FoR"),
@@ -245,7 +248,7 @@ def test_every_setting_shown_is_taken(path):
     settings = [word for span in inline_code(path.read_text()) for word in span.split() if SETTING.fullmatch(word)]
     for setting in settings:
         if setting != "section.key=value":
-            assert main.config_from(main.build_parser().parse_args([setting]))
+            assert config_from(main.build_parser().parse_args([setting]), main.CONFIG)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -262,7 +265,7 @@ def test_the_words_for_each_row_of_the_paper_are_taken():
     rows = re.findall(r"^\| [^|]+ \| (`--model [^|]+) \|$", (ROOT / "docs" / "reproduce.md").read_text(), re.MULTILINE)
     words = [span for row in rows for span in re.findall(r"`([^`]+)`", row)]
     assert len(words) == 9
-    made = [main.config_from(main.build_parser().parse_intermixed_args(span.split())) for span in words]
+    made = [config_from(main.build_parser().parse_intermixed_args(span.split()), main.CONFIG) for span in words]
     assert len({str(config.model) + str(config.train) for config in made}) == 9
 
 

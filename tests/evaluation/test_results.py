@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qamo.evaluation.results import evaluate, series_table, table
+from qamo.evaluation.results import evaluate, seeds_table, table
 
 GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "eval_package" / "asv21_small"
 
@@ -36,7 +36,7 @@ def test_a_set_without_keys_or_with_lost_recordings_has_a_note_in_place_of_an_ee
 
 def test_a_series_gives_mean_and_sample_deviation():
     runs = [{"seed": s, "sets": {"x": {"eer": eer}}} for s, eer in [(1, 4.0), (2, 6.0), (3, 8.0)]]
-    said = series_table(runs)
+    said = seeds_table(runs)
     assert "mean   6.00" in said
     assert "deviation  2.00" in said
     assert "each 4.00, 6.00, 8.00" in said

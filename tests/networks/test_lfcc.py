@@ -8,7 +8,7 @@ import scipy.fft
 import torch
 
 from qamo import InputError
-from qamo.config.schema import LFCCConfig
+from qamo.config.parts import LFCCConfig
 from qamo.networks.lfcc import LFCC
 from tests.support.xlsr import wave
 

@@ -10,7 +10,7 @@ import torch
 
 import model
 from qamo import InputError
-from qamo.config.schema import ModelConfig
+from qamo.config.parts import ModelConfig
 from qamo.networks.published import from_published, published_names, to_published
 from qamo.networks.xlsr_files import attention_heads, read_fairseq
 from tests.support.detectors import BACKENDS, config, detector

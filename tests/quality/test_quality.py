@@ -21,7 +21,8 @@ from model import build_detector
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
-from qamo.config.schema import QualityConfig, RawBoostConfig, load_config
+from qamo.config.load import load_config
+from qamo.config.schema import QualityConfig, RawBoostConfig
 from qamo.quality import predictors as mos
 from qamo.quality.augmented_mos import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality
@@ -31,7 +32,7 @@ from qamo.training.loader import read_by_processes
 
 RADII = {"radius_bonafide": 0.9, "radius_spoof": 0.2, "alpha": 20.0}
 QUALITY = {"scale": 32.0, "margin": 0.4, "quality_weight": 0.1}
-BOOST = RawBoostConfig().model_dump(exclude={"share"})
+BOOST = RawBoostConfig().model_dump(exclude={"probability"})
 
 
 # ---- one class
@@ -115,7 +116,7 @@ def predicting_set(corpus: Path, cache: Path | None = None, edge: float = 2.0) -
         window_samples=8000,
         rule=QualityRule(np.array([edge]), "predict"),
         seed=5,
-        boost=RawBoostConfig(share=0.6),
+        boost=RawBoostConfig(probability=0.6),
         mos_of=AugmentedMOS(cache),
     )
 

@@ -7,7 +7,8 @@ import torch
 
 import model
 from model import Detector, build_detector
-from qamo.config.schema import ModelConfig, load_config
+from qamo.config.load import load_config
+from qamo.config.parts import ModelConfig
 from qamo.training.loader import Batch
 from tests.support.tiny_corpus import tone
 

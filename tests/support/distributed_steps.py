@@ -19,7 +19,8 @@ from torch import Tensor
 
 import main
 from qamo import InputError
-from qamo.config.schema import load_config
+from qamo.config.load import load_config
+from qamo.training import launch
 from qamo.training.gather import gather_batch, gather_rows, set_anywhere
 from qamo.training.loader import Batch, Batches
 from qamo.training.loop import dev_loss
@@ -93,7 +94,7 @@ def agreements(fabric: Fabric) -> list[list[bool]]:
 
 def refusal(config: str) -> str:
     try:
-        main.launch(load_config(Path(config), {"train.batch_size": 5}))
+        launch.processes(load_config(Path(config), {"train.batch_size": 5}))
     except InputError as error:
         return str(error)
     return ""
@@ -101,7 +102,7 @@ def refusal(config: str) -> str:
 
 def steps(out: Path, config: str, kill_at_epoch: int) -> int:
     words = ["--config", config, "name=shared", "train.save_every_s=0.001", "train.max_epochs=4"]
-    fabric = main.launch(load_config(Path(config)))
+    fabric = launch.processes(load_config(Path(config)))
     found = {
         **gradient_difference(fabric),
         "dev": [dev_losses(fabric, n_dev) for n_dev in (13, 3)],  # 3 is a single batch: some processes have none

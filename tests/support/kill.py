@@ -35,7 +35,7 @@ PHASES = {
     ("files.py", "write_text"): "write",
     ("checkpoint.py", "average"): "average",
     ("score_set.py", "score_trials"): "score",
-    ("main.py", "work"): "between",
+    ("main.py", "run"): "between",
 }
 CLOCK = "clock"
 ASKED = [*dict.fromkeys(PHASES.values()), CLOCK]

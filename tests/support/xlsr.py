@@ -7,7 +7,7 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from qamo.config.schema import XLSRConfig
+from qamo.config.parts import XLSRConfig
 from qamo.networks.xlsr import XLSR
 from qamo.networks.xlsr_files import TO_FAIRSEQ, renamed
 

@@ -1,20 +1,46 @@
+"""Run folders: their names, and which training one holds."""
+
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qamo import InputError
-from qamo.config.schema import Config, load_config, to_yaml
-from qamo.training.folder import run_folder, same_training, scoring_digest
+from qamo.config.load import load_config, to_yaml
+from qamo.config.schema import Config
+from qamo.training.folder import RunFolder, scoring_digest
+
+ROOT = Path(__file__).parents[2]
 
 
 def config(**keys) -> Config:
     return load_config(None, {key.replace("__", "."): value for key, value in keys.items()})
 
 
+def folder_of(cfg: Config) -> Path:
+    return RunFolder.of(cfg).path
+
+
+def test_runs_keep_the_names_that_they_had_before_keys_were_renamed():
+    quick = load_config(ROOT / "database" / "mini-quick.yaml", {"model.backend": "conformer_tcm"})
+    assert folder_of(quick).name == "distillmos_conformer_tcm_qamo_seed1234_c0e88b69"
+    assert folder_of(config()).name == "xlsr_conformer_tcm_qamo_seed1234_4f45ee7b"
+    assert scoring_digest(config().model.model_dump()) == "84591a8468192b42"
+
+
+def test_a_run_of_before_a_key_was_renamed_is_the_same_run(tmp_path):
+    folder = RunFolder(tmp_path)
+    older = to_yaml(config()).replace("    probability: ", "    share: ")
+    folder.config.write_text(older)
+    assert folder.holds_training(config())
+    with pytest.raises(InputError, match=r"data\.rawboost\.probability is 0\.1 but was 0\.4"):
+        folder.holds_training(config(data__rawboost__share=0.1))
+
+
 def test_the_name_of_a_run_changes_with_what_decides_its_weights_and_with_nothing_else():
-    plain = run_folder(config())
+    plain = folder_of(config())
     decisive: list[dict[str, Any]] = [
         {"seed": 2},
         {"train__lr": 1e-5},
@@ -24,7 +50,7 @@ def test_the_name_of_a_run_changes_with_what_decides_its_weights_and_with_nothin
         {"data__rawboost__algorithm": 5},
         {"data__quality__thresholds": [3.0]},
     ]
-    names = {run_folder(config(**keys)) for keys in decisive}
+    names = {folder_of(config(**keys)) for keys in decisive}
     assert len(names | {plain}) == len(decisive) + 1
     indifferent: list[dict[str, Any]] = [
         {"data__n_workers": 0},
@@ -38,22 +64,23 @@ def test_the_name_of_a_run_changes_with_what_decides_its_weights_and_with_nothin
         {"score__batch_size": 5},
     ]
     for keys in indifferent:
-        assert run_folder(config(**keys)) == plain, keys
+        assert folder_of(config(**keys)) == plain, keys
     assert plain.name.startswith("xlsr_conformer_tcm_qamo_seed1234_")
 
 
 def test_a_name_is_taken_as_it_is_and_scores_of_other_weights_have_a_folder_of_their_own():
-    assert run_folder(config(name="mine")).name == "mine"
+    assert folder_of(config(name="mine")).name == "mine"
     scoring = config(train__enabled=False, score__weights="exps/old/epoch_003.pt")
-    assert run_folder(scoring).name == "score_old_epoch_003"
+    assert folder_of(scoring).name == "score_old_epoch_003"
 
 
 def test_another_training_in_the_same_folder_is_refused_with_the_keys_that_differ(tmp_path):
-    assert not same_training(config(), tmp_path)
+    folder = RunFolder(tmp_path)
+    assert not folder.holds_training(config())
     (tmp_path / "config.yaml").write_text(to_yaml(config()))
-    assert same_training(config(data__n_workers=1, train__frontend_chunks=2), tmp_path)
+    assert folder.holds_training(config(data__n_workers=1, train__frontend_chunks=2))
     with pytest.raises(InputError) as caught:
-        same_training(config(model__head="wce", train__batch_size=10, data__n_workers=1), tmp_path)
+        folder.holds_training(config(model__head="wce", train__batch_size=10, data__n_workers=1))
     said = str(caught.value)
     assert "model.head is 'wce' but was 'qamo'; train.batch_size is 10 but was 20; give this one another --name" in said
 

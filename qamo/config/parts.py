@@ -1,0 +1,184 @@
+"""The parts of a detector and their settings: a section a part, whose keys are the keyword arguments of its class.
+
+The kind of a section (FrontEnd, BackEnd, Head) decides which choice of `ModelConfig` it may be named in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator, model_validator
+
+from qamo.config.keys import Section, architecture, free, is_section, loss, scoring, training
+
+
+class FrontEnd(Section):
+    """A front end's keyword arguments."""
+
+
+class BackEnd(Section):
+    """A back end's keyword arguments."""
+
+
+class Head(Section):
+    """A head's keyword arguments."""
+
+
+class XLSRConfig(FrontEnd):
+    """Front end XLS-R; the sizes are those of XLS-R 300M."""
+
+    weights: str | None = training(
+        "pretrained/xlsr2_300m.pt", "fairseq file, .safetensors file, Hugging Face folder or name; null: random weights"
+    )
+    freeze: bool = training(False, "true: keep the pretrained weights; false: fine-tune them")
+    normalize_input: Literal["none", "utterance"] = architecture(
+        "none", "none: raw waves, as published; utterance: zero mean and unit variance"
+    )
+    attention: Literal["sdpa", "eager"] = scoring(
+        "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: bit-identical to fairseq"
+    )
+    gradient_checkpointing: bool = free(False, "recompute layers in the backward pass: less memory, equal gradients")
+    hidden_size: int = architecture(1024, "width of a transformer layer")
+    n_layers: int = architecture(24, "transformer layers")
+    n_heads: int = architecture(16, "attention heads")
+    ffn_size: int = architecture(4096, "width of the feed-forward blocks")
+    conv_size: int = architecture(512, "channels of the convolutional encoder")
+    position_kernel: int = architecture(128, "kernel of the convolutional position embedding, frames")
+    position_groups: int = architecture(16, "groups of the convolutional position embedding")
+
+
+class LFCCConfig(FrontEnd):
+    """Front end LFCC: linear frequency cepstral coefficients."""
+
+    n_coefficients: int = architecture(20, "static coefficients; deltas and double deltas triple them")
+    n_filters: int = architecture(20, "linear filters")
+    n_fft: int = architecture(512, "points of the Fourier transform")
+    window_ms: float = architecture(20.0, "analysis window, ms")
+    hop_ms: float = architecture(10.0, "hop between windows, ms")
+
+
+class DistillMOSConfig(FrontEnd):
+    """Front end DistillMOS: the encoder of a small MOS predictor."""
+
+    freeze: bool = training(True, "true: keep the pretrained weights; false: fine-tune them")
+    n_layers: int = architecture(7, "transformer layers of the encoder that are used, 1 to 7", ge=1, le=7)
+
+
+class ConformerTCMConfig(BackEnd):
+    """Back end Conformer-TCM."""
+
+    embedding_size: int = architecture(144, "size of the embedding", ge=1)
+    n_heads: int = architecture(4, "attention heads", ge=1)
+    kernel_size: int = architecture(31, "kernel of the depthwise convolution, frames", ge=1)
+    n_blocks: int = architecture(4, "conformer blocks", ge=1)
+
+    @model_validator(mode="after")
+    def _divides(self) -> ConformerTCMConfig:
+        if self.embedding_size % self.n_heads:
+            raise ValueError(f"embedding_size {self.embedding_size} is not divisible by n_heads {self.n_heads}")
+        return self
+
+
+class Nes2NetConfig(BackEnd):
+    """Back end Nes2Net."""
+
+    n_groups: int = architecture(8, "parts that the features are split into (the outer nest)")
+    scale: int = architecture(8, "parts of the inner Res2Net block")
+    dilation: int = architecture(2, "dilation of the convolutions, frames")
+    se_ratio: int = architecture(1, "bottleneck ratio of squeeze-excitation")
+
+
+class QAMOConfig(Head):
+    """Head QAMO: one centroid per quality class."""
+
+    n_centroids: int = architecture(2, "one per quality class, lowest first; must match data.quality", ge=1)
+    radius_bonafide: float = loss(0.9, "least cosine of bona fide speech to its own centroid")
+    radius_spoof: float = loss(0.2, "greatest cosine of spoofed speech to any centroid")
+    alpha: float = loss(20.0, "sharpness of the softplus on both radii", gt=0)
+    scale: float = loss(32.0, "logit scale of the quality term (the paper prints 20: --preset paper)", gt=0)
+    margin: float = loss(0.4, "cosine margin of the quality term")
+    quality_weight: float = loss(0.1, "weight of the quality term in the total; 0: without it", ge=0)
+    score: Literal["mean", "softmax", "max"] = scoring(
+        "mean", "score from the cosines: mean (the code), softmax (the paper, equations 7 and 8), max (equation 6)"
+    )
+
+    @model_validator(mode="after")
+    def _radii(self) -> QAMOConfig:
+        return _ordered_radii(self)
+
+
+class OCSoftmaxConfig(Head):
+    """Head OC-Softmax: one centroid for all bona fide speech."""
+
+    radius_bonafide: float = loss(0.9, "least cosine of bona fide speech to the centroid")
+    radius_spoof: float = loss(0.2, "greatest cosine of spoofed speech to the centroid")
+    alpha: float = loss(20.0, "sharpness of the softplus on both radii", gt=0)
+
+    @model_validator(mode="after")
+    def _radii(self) -> OCSoftmaxConfig:
+        return _ordered_radii(self)
+
+
+class WCEConfig(Head):
+    """Head WCE: weighted cross-entropy over two classes."""
+
+    weight_spoof: float = loss(0.1, "weight of a spoofed utterance", ge=0)
+    weight_bonafide: float = loss(0.9, "weight of a bona fide utterance", ge=0)
+    quality_weight: float = loss(
+        0.0, "above 0: WCE plus the quality term of QAMO, with centroids of its own (an ablation)", ge=0
+    )
+    n_centroids: int = architecture(2, "one per quality class; read where quality_weight is above 0", ge=1)
+    scale: float = loss(32.0, "logit scale of the quality term", gt=0)
+    margin: float = loss(0.4, "cosine margin of the quality term")
+
+
+def _ordered_radii(section: Any) -> Any:
+    if not -1 <= section.radius_spoof < section.radius_bonafide <= 1:
+        raise ValueError(
+            "need -1 <= radius_spoof < radius_bonafide <= 1, "
+            f"found radius_spoof {section.radius_spoof}, radius_bonafide {section.radius_bonafide}"
+        )
+    return section
+
+
+KINDS: dict[str, type[Section]] = {"frontend": FrontEnd, "backend": BackEnd, "head": Head}
+
+
+class ModelConfig(Section):
+    """The detector: which front end, back end and head, and the settings of each."""
+
+    frontend: str = architecture("xlsr", "recording to features")
+    backend: str = architecture("conformer_tcm", "features to embedding")
+    head: str = architecture("qamo", "embedding to score, and the loss")
+    xlsr: XLSRConfig = XLSRConfig()
+    lfcc: LFCCConfig = LFCCConfig()
+    distillmos: DistillMOSConfig = DistillMOSConfig()
+    conformer_tcm: ConformerTCMConfig = ConformerTCMConfig()
+    nes2net: Nes2NetConfig = Nes2NetConfig()
+    qamo: QAMOConfig = QAMOConfig()
+    oc_softmax: OCSoftmaxConfig = OCSoftmaxConfig()
+    wce: WCEConfig = WCEConfig()
+
+    @classmethod
+    def choices(cls, part: str) -> list[str]:
+        """The names that "frontend", "backend" or "head" may take: those of the sections of its kind."""
+        sections = {name: f.annotation for name, f in cls.model_fields.items() if is_section(f.annotation)}
+        return [name for name, section in sections.items() if issubclass(section, KINDS[part])]
+
+    @classmethod
+    def sentence(cls, name: str) -> str:
+        sentence = super().sentence(name)
+        return f"{', '.join(cls.choices(name))}: {sentence}" if name in KINDS else sentence
+
+    @field_validator("frontend", "backend", "head")
+    @classmethod
+    def _has_a_section(cls, value: str, info: Any) -> str:
+        known = cls.choices(info.field_name)
+        if value not in known:
+            raise ValueError(f"expected {' or '.join(known)}, found {value!r}")
+        return value
+
+    @property
+    def reads_quality(self) -> bool:
+        """Whether the head's loss looks at quality classes; one of a kind unknown here is taken to."""
+        return self.head != "oc_softmax" and not (self.head == "wce" and self.wce.quality_weight == 0)
