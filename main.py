@@ -529,10 +529,10 @@ def calibrate(scores: Path, dev: Any, folder: Path) -> None:
     """Keep what makes a score of the run's model a log-likelihood ratio, and what the dev recordings are like."""
     import numpy as np
 
-    from data_utils import read_protocol
     from qamo.audio import diagnostics
     from qamo.audio import load as audio
     from qamo.evaluation import calibration
+    from qamo.trials.protocol import read_protocol
 
     try:
         spread = dev.paths[:: max(1, len(dev.paths) // N_MEASURED)][:N_MEASURED]

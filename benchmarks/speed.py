@@ -379,10 +379,11 @@ def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
 
     import data_utils
     from qamo.config.schema import RawBoostConfig
+    from qamo.trials.protocol import Trials
 
     with tempfile.TemporaryDirectory() as folder:
         paths = make_clips(Path(folder), n_clips)
-        trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
+        trials = Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
         rule = data_utils.quality_rule(trials, thresholds=[2.5], quantiles=None, augmented="lower")
         options = RawBoostConfig().model_dump(exclude={"share"})
         source = data_utils.TrainSet(

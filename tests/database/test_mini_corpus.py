@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_utils import read_protocol
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.config.schema import load_config
 from qamo.trials.keys import read_keys
-from qamo.trials.recordings import read_trial_list
+from qamo.trials.protocol import read_protocol, read_trial_list
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "database"))

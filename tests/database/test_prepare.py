@@ -10,10 +10,9 @@ from types import ModuleType
 import pytest
 
 import main
-from data_utils import read_protocol
 from qamo.config.schema import DataConfig, EvalConfig, load_config
 from qamo.trials.keys import read_keys
-from qamo.trials.recordings import read_trial_list
+from qamo.trials.protocol import read_protocol, read_trial_list
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT.parent / "shared" / "reference_data"

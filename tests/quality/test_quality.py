@@ -13,15 +13,7 @@ import torch
 
 import data_utils
 import main
-from data_utils import (
-    QualityRule,
-    TrainSet,
-    Trials,
-    describe_prediction,
-    describe_quality,
-    epoch_batches,
-    read_protocol,
-)
+from data_utils import QualityRule, TrainSet, describe_prediction, describe_quality, epoch_batches
 from loss import QAMO, OCSoftmax
 from model import build_detector
 from qamo import InputError
@@ -32,6 +24,7 @@ from qamo.quality import predictors as mos
 from qamo.quality.augmented_mos import AugmentedMOS
 from qamo.training.checkpoint import read_checkpoint
 from qamo.training.folder import training_identity
+from qamo.trials.protocol import Trials, read_protocol
 
 RADII = {"radius_bonafide": 0.9, "radius_spoof": 0.2, "alpha": 20.0}
 QUALITY = {"scale": 32.0, "margin": 0.4, "quality_weight": 0.1}
