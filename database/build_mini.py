@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
 from builder import card, recipe, sources, synthesis  # noqa: E402
-
 from qamo import (  # noqa: E402
     InputError,
     files,

@@ -7,6 +7,7 @@ trials.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,14 @@ class Ratings:
     values: np.ndarray  # (N,) float64, from 0 to 6
     text_bytes: np.ndarray  # (N,) of dtype S: the same as they were written
     keys: Keys | None  # what else the file says of each trial; None of `NAME MOS` lines
+
+    @cached_property
+    def names(self) -> list[str]:
+        return tables.texts_of(self.name_bytes)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        return tables.texts_of(self.text_bytes)
 
     def __len__(self) -> int:
         return len(self.values)
