@@ -38,13 +38,8 @@ STILL = {("benchmarks.scale", name) for name in ("tests", "tests.support", "test
 @cache
 def modules() -> dict[str, Path]:
     files = [*ROOT.glob("*.py"), *ROOT.glob("qamo/**/*.py"), *ROOT.glob("tests/**/*.py")]
-    files += [
-        *ROOT.glob("database/*.py"),
-        *ROOT.glob("database/builder/*.py"),
-        *ROOT.glob("database/corpora/*.py"),
-        *ROOT.glob("benchmarks/**/*.py"),
-    ]
-    files += ROOT.glob("2021/*/*.py")
+    files += [*ROOT.glob("database/*.py"), *ROOT.glob("database/[bc]*/*.py")]  # builder and corpora
+    files += [*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("2021/*/*.py")]
     return {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in files}
 
 

@@ -21,7 +21,7 @@ from qamo import InputError
 from qamo.trials import tables
 from qamo.trials.keys import Keys, is_csv, read_keys
 from qamo.trials.names import check_name, check_names
-from qamo.trials.ratings import mos_column
+from qamo.trials.ratings import format_mos, mos_column
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,15 @@ class Listing:
     """Named trials, and how a file says them together with their MOS."""
 
     names: list[str]
-    with_mos: Callable[[Sequence[str]], str]  # N MOS as texts -> the whole file
+    write: Callable[[Sequence[str]], str]  # N MOS as texts -> the whole file
+
+    def with_mos(self, mos: np.ndarray) -> str:
+        """The whole file, for MOS (N,).
+
+        Raises:
+            InputError: a MOS that could not be read back.
+        """
+        return self.write([format_mos(name, value) for name, value in zip(self.names, mos.tolist())])
 
 
 # Reading

@@ -39,6 +39,19 @@ class Ratings:
     def texts(self) -> list[str]:
         return tables.texts_of(self.text_bytes)
 
+    @cached_property
+    def mos(self) -> dict[str, float]:
+        return dict(zip(self.names, self.values.tolist()))
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """What each name belongs to where the file says it: `bona fide`; or `spoof`, and `spoof A07` too."""
+        if self.keys is None:
+            return {}
+        attacks = self.keys.columns.get("attack", ["-"] * len(self))
+        spoofs = (["spoof", *([f"spoof {attack}"] if attack != "-" else [])] for attack in attacks)
+        return {n: ["bona fide"] if label else spoof for n, label, spoof in zip(self.names, self.keys.bonafide, spoofs)}
+
     def __len__(self) -> int:
         return len(self.values)
 

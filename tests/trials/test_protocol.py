@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -111,7 +112,9 @@ def test_a_folder_is_listed_without_hidden_files(tmp_path):
     (tmp_path / "dangling.wav").symlink_to(tmp_path / "nothing")
     found = read_folder(tmp_path, (".flac", ".wav"))
     assert found.names == ["a.flac", "b/2.WAV"]
-    assert found.with_mos(["3.5", "4"]) == "a.flac 3.5\nb/2.WAV 4\n"
+    assert found.with_mos(np.array([3.5, 4])) == "a.flac 3.5000\nb/2.WAV 4.0000\n"
+    with pytest.raises(InputError, match=r"the MOS of b/2\.WAV is nan: expected the MOS to be a number from 0 to 6"):
+        found.with_mos(np.array([3.5, np.nan]))
     with pytest.raises(InputError, match=r"expected recordings \(\.mp3\), found none"):
         read_folder(tmp_path, (".mp3",))
 
@@ -147,7 +150,7 @@ LISTINGS = {
 
 @pytest.mark.parametrize("content", LISTINGS)
 def test_a_listing_with_mos_is_written_in_its_own_form_and_read_by_the_others(written, content):
-    text = read_listing(written(content)).with_mos(["1", "2.5"])
+    text = read_listing(written(content)).write(["1", "2.5"])
     assert text == LISTINGS[content]
     path = written(text, "mos.txt")
     found = read_ratings(path)

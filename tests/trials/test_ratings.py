@@ -66,6 +66,9 @@ def test_all_forms_say_the_same_and_keep_the_texts(written):
         assert [name.decode() for name in found.name_bytes.tolist()] == names
         assert found.text_bytes.tolist() == [b"3.5", b"2.50"]
         assert (found.keys is None) == (form == "lines")
+        assert found.mos == dict(zip(names, [3.5, 2.5]))
+        spoof = {"protocol": ["spoof", "spoof A01"], "wild": ["spoof"]}.get(form)
+        assert found.groups == ({} if spoof is None else dict(zip(names, [["bona fide"], spoof])))
 
 
 @pytest.mark.parametrize(
