@@ -10,7 +10,7 @@ import csv
 import functools
 import io
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -121,19 +121,16 @@ def read_listing(path: Path) -> Listing:
     return Listing(keys.names, functools.partial(write, rows_of(keys)))
 
 
-def read_folder(folder: Path, endings: Collection[str]) -> Listing:
-    """All recordings below a folder, by their path in it; hidden files and folders are passed over.
-
-    Args:
-        endings: of file names, such as ".flac".
+def list_folder(folder: Path, recordings: Iterable[Path]) -> Listing:
+    """Recordings that were found below a folder, by their path in it; hidden ones are passed over.
 
     Raises:
         InputError: there are none, or one has a name that no list can hold.
     """
-    held = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in endings and path.is_file())
-    names = sorted(path.as_posix() for path in held if not any(part.startswith(".") for part in path.parts))
+    inner = (path.relative_to(folder) for path in recordings)
+    names = sorted(path.as_posix() for path in inner if not any(part.startswith(".") for part in path.parts))
     if not names:
-        raise InputError(f"{folder}: expected recordings ({' '.join(endings)}), found none")
+        raise InputError(f"{folder}: expected recordings, found none")
     for name in names:
         check_name(name, folder)
     return Listing(names, functools.partial(as_ratings, names))
