@@ -25,8 +25,9 @@ from qamo.files import sha256
 from qamo.quality.augmented_mos import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
 from qamo.training.loader import Batch, Batches, read_by_processes
-from qamo.trials.keys import Keys, read_keys
-from qamo.trials.recordings import Recordings, check_name, check_recordings, lines_of, read_trial_list
+from qamo.trials.keys import read_keys
+from qamo.trials.protocol import Trials, read_protocol, read_trial_list
+from qamo.trials.recordings import Recordings, check_recordings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,62 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 N_PROBED = 16  # utterances that a start with data.quality.augmented=predict listens to, twice each
-MOS_RANGE = (0.0, 6.0)  # predictors leave the scale from 1 to 5 a little: SCOREQ gives 0.95 to 5.07 on ASVspoof 2019
-
-
-@dataclass(frozen=True)
-class Trials:
-    """The utterances of a protocol, column by column, in its order."""
-
-    path: Path
-    names: list[str]
-    bonafide: np.ndarray  # (N,) bool
-    mos: np.ndarray  # (N,) float, 1 to 5
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def read_protocol(path: Path) -> Trials:
-    """Read `SPEAKER NAME - ATTACK LABEL MOS` lines.
-
-    Raises:
-        InputError: naming file and line: a wrong column count, label or MOS, a repeated or unsafe name.
-    """
-    keys: Keys = read_keys(path)
-    if "mos" not in keys.columns:
-        raise InputError(
-            f"{path}: expected six columns, SPEAKER NAME - ATTACK LABEL MOS, found no MOS; "
-            "add it with: python predict_mos.py PROTOCOL AUDIO_FOLDER -o OUT"
-        )
-    if not keys.names:
-        raise InputError(f"{path}: expected protocol lines, found none")
-    for name in keys.names:
-        check_name(name, path)
-    return Trials(path, list(keys.names), keys.bonafide, _mos_column(keys))
-
-
-def _mos_column(keys: Keys) -> np.ndarray:
-    """The MOS of each trial, (N,), on the scale from 1 to 5."""
-    texts = keys.columns["mos"]
-    try:
-        mos = np.array(texts, dtype=np.float64)
-        fits = (mos >= MOS_RANGE[0]) & (mos <= MOS_RANGE[1])  # not so for NaN
-        if fits.all():
-            return mos
-        index = int(np.argmin(fits))
-    except ValueError:
-        index = next(i for i, text in enumerate(texts) if not _is_number(text))
-    number = next(n for n, line in enumerate(lines_of(keys.path), 1) if keys.names[index] in line.split())
-    raise InputError(f"{keys.path}:{number}: expected a MOS between 1 and 5 in the last column, found {texts[index]!r}")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 # ---- recordings

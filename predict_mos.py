@@ -30,7 +30,9 @@ import numpy as np
 
 from qamo import InputError, __version__, files, progress
 from qamo.trials.keys import BONAFIDE, LAYOUTS, read_keys
-from qamo.trials.recordings import Recordings, check_name, check_recordings, read_trial_list
+from qamo.trials.names import check_name
+from qamo.trials.protocol import read_trial_list
+from qamo.trials.recordings import Recordings, check_recordings
 from qamo.trials.scores import read_scores
 from qamo.trials.tables import first_fields
 

@@ -54,7 +54,8 @@ from qamo.report.sections import (
 )
 from qamo.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from qamo.trials import tables
-from qamo.trials.keys import TRACKS, as_mos, read_keys, read_mos
+from qamo.trials.keys import TRACKS, read_keys
+from qamo.trials.ratings import mos_column, read_ratings
 from qamo.trials.scores import read_scores
 
 MOST_EMBEDDED = 2000
@@ -192,9 +193,9 @@ def read_set(args: argparse.Namespace) -> Set:
         threshold = args.threshold[k] if args.threshold else threshold_beside(file)
         systems.append(System(label, file, values, keys.bonafide, threshold))
         eval_metrics.checked(systems[-1].bonafide, systems[-1].spoof)
-    mos = read_mos(args.mos, keys) if args.mos else None
+    mos = read_ratings(args.mos).of(keys) if args.mos else None
     if mos is None and "mos" in keys.columns:
-        mos = as_mos(list(keys.columns["mos"]), keys.path)
+        mos = mos_column(keys)
     asv = None
     if args.asv:
         if keys.track:

@@ -20,7 +20,8 @@ import numpy as np
 from eval_metrics import bootstrap_eer, equal_error_rate, remarks
 from qamo import InputError
 from qamo.command import Parser, run_command
-from qamo.trials.keys import Keys, read_keys, read_mos
+from qamo.trials.keys import Keys, read_keys
+from qamo.trials.ratings import read_ratings
 from qamo.trials.scores import read_scores
 
 MOS_EDGES = (2.0, 2.5, 3.0, 3.5, 4.0)  # between the bands of --mos; the paper's threshold, 2.5, is one
@@ -48,7 +49,7 @@ def command(args: argparse.Namespace) -> int:
     if args.by is not None:
         lines += by_column(keys, scores, args.by)
     if args.mos is not None:
-        lines += by_quality(keys, scores, read_mos(args.mos, keys), n_resamples=args.resamples, seed=args.seed)
+        lines += by_quality(keys, scores, read_ratings(args.mos).of(keys), n_resamples=args.resamples, seed=args.seed)
     for note in remarks(scores[keys.bonafide], scores[~keys.bonafide]):
         print(f"score_ood_dataset.py: {note}", file=sys.stderr)
     print("\n".join(lines))

@@ -37,6 +37,7 @@ from qamo.networks.distillmos import DistillMOS  # noqa: E402
 from qamo.networks.lfcc import LFCC  # noqa: E402
 from qamo.trials import recordings  # noqa: E402
 from qamo.trials.keys import read_keys  # noqa: E402
+from qamo.trials.protocol import read_protocol  # noqa: E402
 
 Split = tuple[list[np.ndarray], np.ndarray]  # waves and bona fide labels
 
@@ -67,7 +68,7 @@ def read_split(folder: Path, names: list[str], extension: str, bonafide: np.ndar
 
 def splits(cfg: Config) -> dict[str, Split]:
     """The training set and each evaluation set that has keys."""
-    trials = data_utils.read_protocol(cfg.data.protocols_path / cfg.data.train_protocol)
+    trials = read_protocol(cfg.data.protocols_path / cfg.data.train_protocol)
     found = {"train": read_split(cfg.data.database_path / cfg.data.train_audio, trials.names, ".flac", trials.bonafide)}
     for name, chosen in data_utils.evaluation_sets(cfg.data, cfg.eval).items():
         if chosen.keys:

@@ -66,14 +66,14 @@ def peak_of_scoring(n: int) -> tuple[float, float, int]:
 
 
 def cost_of_looks(n: int) -> None:
-    from qamo.trials import recordings
+    from qamo.trials import protocol, recordings
 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         build(root, n)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.monotonic()
-        names = recordings.read_trial_list(root / "seen.txt")
+        names = protocol.read_trial_list(root / "seen.txt")
         print(f"read and check {n:,} names: {time.monotonic() - started:.1f} s")
         paths = recordings.Recordings(root / "LA" / "seen" / "flac", names, ".flac")
         for how in ("exist", "header"):

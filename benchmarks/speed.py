@@ -382,10 +382,11 @@ def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
     from qamo.config.schema import RawBoostConfig
     from qamo.quality.classes import QualityRule
     from qamo.training.loader import read_by_processes
+    from qamo.trials.protocol import Trials
 
     with tempfile.TemporaryDirectory() as folder:
         paths = make_clips(Path(folder), n_clips)
-        trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
+        trials = Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
         rule = QualityRule(np.array([2.5]), "lower")
         source = data_utils.TrainSet(
             trials, Path(folder), window_samples=WINDOW_SAMPLES, rule=rule, boost=RawBoostConfig()

@@ -14,24 +14,19 @@ import argparse
 import itertools
 import json
 import logging
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
-from builder import card, recipe, sources, synthesis  # noqa: E402
-
-from qamo import (  # noqa: E402
-    InputError,
-    files,
-    progress,
-)
+from qamo.command import DONE, Parser, run_command  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
+from builder import card, fetch, recipe, speakers, synthesis  # noqa: E402
+from qamo import InputError, files, progress  # noqa: E402
 from qamo.quality import predictors as mos  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -41,39 +36,41 @@ FLITE = ("flite", "libflite1")
 LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "av", "pyworld-prebuilt", "hibari-tts", "espeakng-loader")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=["quick", "full"], default="full")
-    parser.add_argument("--out", type=Path, help="folder of the corpus (database/mini or database/mini-quick)")
-    parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
-    parser.add_argument(
-        "--downloads", type=Path, default=ROOT / "database" / "downloads", help="folder of the archives"
-    )
-    parser.add_argument("--offline", action="store_true", help="use what the download folder holds and fetch nothing")
-    parser.add_argument("--check", action="store_true", help="compare a built corpus with its manifest, and stop")
-    args = parser.parse_args(argv)
+def build_parser() -> Parser:
+    parser = Parser("build_mini.py", __doc__)
+    add = parser.add_argument
+    add("--size", choices=["quick", "full"], default="full")
+    add("--out", type=Path, help="folder of the corpus (database/mini or database/mini-quick)")
+    add("--seed", type=int, default=1234)
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
+    add("--downloads", type=Path, default=ROOT / "database" / "downloads", help="folder of the archives")
+    add("--offline", action="store_true", help="use what the download folder holds and fetch nothing")
+    add("--check", action="store_true", help="compare a built corpus with its manifest, and stop")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(build_parser(), command, argv)
+
+
+def command(args: argparse.Namespace) -> int:
     out = args.out or ROOT / "database" / ("mini" if args.size == "full" else "mini-quick")
     progress.start_log()
-    try:
-        if args.seed < 0 or args.jobs < 1:
-            raise InputError(f"expected --seed >= 0 and --jobs >= 1, found {args.seed} and {args.jobs}")
-        if args.check:
-            print(f"{out}: {check(out)} files are as the manifest says")
-            return 0
-        with files.holding(out, doing="building the mini corpus"):
-            build(out, args.size, args.seed, args.jobs, args.downloads, args.offline)
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if args.seed < 0 or args.jobs < 1:
+        raise InputError(f"expected --seed >= 0 and --jobs >= 1, found {args.seed} and {args.jobs}")
+    if args.check:
+        print(f"{out}: {check(out)} files are as the manifest says")
+        return DONE
+    with files.holding(out, doing="building the mini corpus"):
+        build(out, args.size, args.seed, args.jobs, args.downloads, args.offline)
+    return DONE
 
 
 def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: bool = False) -> None:
     """Make the corpus in `out`, or finish one that was begun there with the same recipe.
 
     Raises:
-        InputError: nothing can be fetched, or `out` holds another corpus.
+        InputError: nothing can be fetched, `out` holds another corpus, or a process that makes clips was lost.
     """
     started = time.monotonic()
     wish = {"recipe": recipe.VERSION, "size": size, "seed": seed}
@@ -81,24 +78,25 @@ def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: 
         print(f"{out}: built before with the same recipe; nothing to do")
         return
 
-    got, missing = _fetched(downloads, offline)
-    speakers, pools = sources.speakers(got), sources.texts(got)
-    kind, sets = recipe.sets_for(size, speakers, pools)
+    packages, missing = _fetched(downloads, offline)
+    folders = {name: fetched.folder for name, fetched in packages.items()}
+    people, pools = speakers.speakers(folders), speakers.texts(folders)
+    kind, sets = recipe.sets_for(size, people, pools)
     if kind == "pypi":
         log.warning("without Debian's packages: building the small variant, too small for a meaningful EER")
     identity = {
         **wish,
         "kind": kind,
-        "sources": {item.archive.name: item.sha256 for item in got.values()},
+        "sources": {fetched.archive.name: fetched.sha256 for fetched in packages.values()},
         "libraries": {name: version(name) for name in LIBRARIES},
     }
     _claim(out, identity)
 
-    flite = ":".join(str(got[name].folder) for name in FLITE) if all(name in got for name in FLITE) else None
+    flite = ":".join(str(folders[name]) for name in FLITE) if all(name in folders for name in FLITE) else None
     counts = recipe.wanted(sets)
     heard = progress.progress(counts, "choosing recordings", total=len(counts), unit="speaker")
-    supply = {name: recipe.utterances(speakers[name], counts[name], seed) for name in heard}
-    clips = recipe.clips(sets, speakers, supply, pools, seed, flite is not None)
+    supply = {name: recipe.utterances(people[name], counts[name], seed) for name in heard}
+    clips = recipe.clips(sets, people, supply, pools, seed, flite is not None)
     n_bonafide = sum(clip.bonafide for clip in clips)
     log.info("making %d bona fide and %d spoofed clips", n_bonafide, len(clips) - n_bonafide)
     _synthesise(out, clips, flite, jobs)
@@ -106,7 +104,7 @@ def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: 
     scores = mos.predict_files([out / clip.path for clip in clips], "distillmos", jobs=jobs, cache=out / "mos.cache")
     rated = {clip.path: round(float(score), 4) for clip, score in zip(clips, scores)}
     card.write_lists(out, sets, clips, rated)
-    card.write_readme(out, identity, sets, clips, rated, got, missing)
+    card.write_readme(out, identity, sets, clips, rated, packages, missing)
     _write_manifest(out, identity)
     minutes = (time.monotonic() - started) / 60
     print(f"{out}: {n_bonafide} bona fide and {len(clips) - n_bonafide} spoofed clips in {minutes:.1f} min")
@@ -118,10 +116,9 @@ def check(out: Path) -> int:
     Raises:
         InputError: no manifest, or a file is missing or changed.
     """
-    manifest = out / "manifest.json"
-    if not manifest.exists():
+    if not (out / "manifest.json").exists():
         raise InputError(f"{out}: holds no manifest.json, so no finished corpus; run build_mini.py without --check")
-    expected = json.loads(manifest.read_text())["files"]
+    expected = json.loads((out / "manifest.json").read_text())["files"]
     for name, digest in expected.items():
         path = out / name
         if not path.exists() or files.sha256(path) != digest:
@@ -150,26 +147,26 @@ def _claim(out: Path, identity: dict[str, object]) -> None:
     files.write_json(marker, identity)
 
 
-def _fetched(downloads: Path, offline: bool) -> tuple[dict[str, sources.Fetched], dict[str, str]]:
+def _fetched(downloads: Path, offline: bool) -> tuple[dict[str, fetch.Fetched], dict[str, str]]:
     """What could be had, and for the others why not, both by package name."""
-    got: dict[str, sources.Fetched] = {}
+    packages: dict[str, fetch.Fetched] = {}
     missing: dict[str, str] = {}
     names = recipe.packages()
     log.info("fetching %d packages (250 MB), or finding them in %s", len(names), downloads)
-    reasons = {} if offline else sources.prefetch(names, downloads)
+    reasons = {} if offline else fetch.prefetch(names, downloads)
     for name in progress.progress(_and_fallback(names, missing), "fetching", total=len(names), unit="package"):
         try:
-            got[name] = sources.fetch(name, downloads, offline=offline or name in reasons)
-        except sources.Unavailable as error:
+            packages[name] = fetch.fetch(name, downloads, offline=offline or name in reasons)
+        except fetch.Unavailable as error:
             missing[name] = reasons.get(name, str(error))
     for reason in dict.fromkeys(missing.values()):
         log.warning("without %s: %s", ", ".join(n for n in missing if missing[n] == reason), reason)
-    return got, missing
+    return packages, missing
 
 
 def _and_fallback(names: list[str], missing: dict[str, str]) -> Iterator[str]:
     yield from names
-    if any(sources.BY_NAME[name].registry == "debian" for name in missing):
+    if any(fetch.PACKAGES[name].registry == "debian" for name in missing):
         yield "pocketsphinx"  # from PyPI, with the recordings of pocketsphinx-testdata among others
 
 
@@ -181,18 +178,11 @@ def _synthesise(out: Path, clips: list[recipe.Clip], flite: str | None, jobs: in
     todo.sort(key=lambda block: -len(block))
     for folder in {(out / clip.path).parent for clip in clips}:
         folder.mkdir(parents=True, exist_ok=True)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "database")])  # for the fork server
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"  # one thread a process: faster here, and sums do not depend on the cores
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["builder.synthesis"])
-    work = [(out, block, flite) for block in todo]
-    n_todo = sum(len(block) for block in todo)
-    with context.Pool(jobs, maxtasksperchild=1) as pool:
-        made = pool.imap_unordered(synthesis.make_block, work, chunksize=1)
-        done = len(clips) - n_todo
-        for _ in progress.progress(made, "making", total=len(clips), initial=done, unit="clip", count=int):
-            pass
+        files.remove_temporaries(folder)  # of processes that were killed
+    done = len(clips) - sum(len(block) for block in todo)
+    made = synthesis.make_blocks([(out, block, flite) for block in todo], jobs)
+    for _ in progress.progress(made, "making", total=len(clips), initial=done, unit="clip", count=int):
+        pass
 
 
 def _group(clip: recipe.Clip) -> tuple[str, str]:

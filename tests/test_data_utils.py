@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import data_utils
-from data_utils import TrainSet, epoch_batches, read_protocol
+from data_utils import TrainSet, epoch_batches
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
 from qamo.config.schema import RawBoostConfig
 from qamo.quality.classes import QualityRule, describe_quality, quality_rule
 from qamo.training.loader import read_by_processes
-from qamo.trials import recordings
+from qamo.trials.protocol import read_protocol
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 PROTOCOLS = SHARED / "reference_data" / "protocols_with_mos"
@@ -144,28 +144,6 @@ def test_a_fault_in_a_worker_arrives_as_the_sentence_it_was(corpus):
         list(read_by_processes(augmenting_set(corpus), keys, data_utils.collate, n_workers=1))
 
 
-def test_trial_lists_of_one_column_and_of_several(tmp_path):
-    (tmp_path / "one.txt").write_text("fake/a.wav\n\nreal/b.wav")
-    (tmp_path / "more.txt").write_text("LA_0009 LA_E_1 alaw - A07 spoof\nLA_0010 LA_E_2 - - A08 spoof\n")
-    assert recordings.read_trial_list(tmp_path / "one.txt") == ["fake/a.wav", "real/b.wav"]
-    assert recordings.read_trial_list(tmp_path / "more.txt") == ["LA_E_1", "LA_E_2"]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("a\nb\na\n", "list.txt:3: a stands in line 1"),
-        ("../a\n", "list.txt:1"),
-        ("\n", "no names"),
-        ("/etc/x\n", "leave"),
-    ],
-)
-def test_bad_trial_lists_are_refused_with_their_line(tmp_path, text, said):
-    (tmp_path / "list.txt").write_text(text)
-    with pytest.raises(InputError, match=said):
-        recordings.read_trial_list(tmp_path / "list.txt")
-
-
 @needs_goldens
 @pytest.mark.parametrize("algorithm", [4, 0])
 def test_items_equal_those_of_the_published_dataset(algorithm):
@@ -189,13 +167,6 @@ def test_items_equal_those_of_the_published_dataset(algorithm):
         assert np.square(window, dtype=np.float64).sum() == pytest.approx(golden[f"{item}/sumsq"], rel=1e-6)
         assert quality == golden[f"{item}/score"]
     assert np.random.random_sample() == golden[f"algo{algorithm}/next_np"]
-
-
-@needs_goldens
-def test_trial_lists_read_as_the_published_code_reads_them(tmp_path):
-    golden = json.loads((GOLDENS / "metadata.json").read_text())
-    (tmp_path / "list.txt").write_text(golden["eval_text"])
-    assert recordings.read_trial_list(tmp_path / "list.txt") == golden["eval_files"]
 
 
 @needs_protocols

@@ -14,7 +14,7 @@ import numpy as np
 
 from builder import engines
 from builder.fairness import CHANNELS, JOIN_S, LENGTH_S, WILD_CHANNELS, decode, tidied
-from builder.sources import Speaker
+from builder.speakers import Speaker
 from qamo import InputError
 from qamo.audio.load import SAMPLE_RATE
 
@@ -22,7 +22,6 @@ VERSION = 3  # of the recipe: raise it when a change here or in the chain change
 SPOOF_PER_BONAFIDE = 2
 TEXTS_PER_CLIP = 12  # offered to a voice; it speaks as many as its clip is long
 MIN_PIECE_S = 0.5
-SPOOF_SHIFT = 100_000  # spoof clips count from here in the random streams
 
 
 @dataclass(frozen=True)
@@ -239,25 +238,15 @@ def _set_clips(
                     lines, start = spoken[pool], position[pool]
                     texts = tuple(lines[(start + i) % len(lines)] for i in range(TEXTS_PER_CLIP))
                     position[pool] += 3  # clips speak about three texts
-                made.append(
-                    Clip(
-                        plan.name,
-                        "",
-                        "",
-                        name,
-                        speaker.language,
-                        engine,
-                        speaker.codec,
-                        channel,
-                        n_samples,
-                        (seed, number, len(made)),
-                        () if texts else utterance,
-                        texts,
-                    )
-                )
-    order = rng.permutation(len(made))
+                whose = (plan.name, "", "", name, speaker.language, engine, speaker.codec, channel, n_samples)
+                made.append(Clip(*whose, (seed, number, len(made)), () if texts else utterance, texts))
+    return _named(made, plan, rng)
+
+
+def _named(made: list[Clip], plan: SetPlan, rng: np.random.Generator) -> list[Clip]:
+    """The clips in a drawn order, so that names tell nothing of the class."""
     named = []
-    for rank, index in enumerate(order):
+    for rank, index in enumerate(rng.permutation(len(made))):
         name = f"{rank}.wav" if plan.wild else f"MINI_{plan.letter}_{rank:04d}"
         path = f"{plan.audio}/{name}" + ("" if plan.wild else ".flac")
         named.append(replace(made[index], name=name, path=path))

@@ -35,7 +35,7 @@ def calibrate(folder: RunFolder, dev: EvaluationSet, *, comment: str | None) -> 
     Args:
         comment: as for `RunFolder.score_file`.
     """
-    from data_utils import read_protocol  # which imports PyTorch
+    from qamo.trials.protocol import read_protocol
 
     scores = folder.score_file(DEV, comment)
     try:

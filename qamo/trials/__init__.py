@@ -4,7 +4,10 @@ Contract: a trial has a name; files are read whole, columns at a time; a bad lin
 `file:line`. Imports the ground, `audio` and `eval_metrics`, and no PyTorch.
 
     tables.py      blank-separated columns, read whole, with line numbers in errors
+    names.py       what a trial may be called
+    protocol.py    lists and protocols, read and written
     keys.py        which trials are bona fide, in every layout of the field, and what else is known of each
+    ratings.py     the MOS of named trials
     scores.py      score files: `NAME SCORE`, higher means bona fide
     recordings.py  the files that names stand for
     asv.py         speaker verification: keys and scores for the t-DCF

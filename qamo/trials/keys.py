@@ -1,11 +1,13 @@
 """Keys: which trials of a set are bona fide, and what else is known of each.
 
-Four layouts are told apart by their first line:
+The layouts are told apart by their first line:
 
     file,speaker,label[,mos]                                    meta.csv of In-the-Wild; FoR has file,label
+    0.wav,Alec Guinness,spoof,1.9514                            a meta.csv without its header
     SPEAKER NAME - ATTACK LABEL [MOS]                           protocols of ASVspoof 2015 to 2019
     8, 12 or 13 columns, one of them the subset                 trial_metadata.txt of ASVspoof 2021 LA, PA, DF
-    0.wav,Alec Guinness,spoof,1.9514                            a meta.csv without its header
+    10 columns                                                  protocols of ASVspoof 5
+    NAME LABEL                                                  lists with labels
 
 Labels are `bonafide`, `bona-fide` or `spoof`. N is the number of trials of the subset asked for.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,26 +25,24 @@ import numpy as np
 
 from qamo import InputError
 from qamo.trials import tables
-from qamo.trials.scores import Scores, read_scores
+from qamo.trials.names import check_names
+from qamo.trials.scores import Scores
 
-# Columns of a blank-separated key by their number. `name` and `label` are read by everything; the rest is kept as text.
-_PROTOCOL = ["speaker", "name", "environment", "attack", "label"]
-LAYOUTS: dict[int, list[str]] = {
-    5: _PROTOCOL,
-    6: [*_PROTOCOL, "mos"],
-    8: ["speaker", "name", "codec", "trans", "attack", "label", "trim", "subset"],
-    12: [
-        "speaker", "name", "asv_room", "asv_mic", "dis_to_asv", "att_room", "att_mic", "att_d", "att_to_spk",
-        "label", "trim", "subset",
-    ],
-    13: [
-        "speaker", "name", "compr", "source", "attack", "label", "trim", "subset", "vocoder", "task", "team",
-        "gender-pair", "language",
-    ],
-}  # fmt: skip
+# Columns of a blank-separated key, told apart by their number.
+_LAYOUTS = (
+    "name label",
+    "speaker name environment attack label",
+    "speaker name environment attack label mos",
+    "speaker name codec trans attack label trim subset",
+    "speaker name gender codec codec_q codec_seed attack_group attack label tmp",
+    "speaker name asv_room asv_mic dis_to_asv att_room att_mic att_d att_to_spk label trim subset",
+    "speaker name compr source attack label trim subset vocoder task team gender-pair language",
+)
+LAYOUTS = {len(columns): columns for columns in map(str.split, _LAYOUTS)}
 _ALWAYS = {"name", "label", "subset", "trim"}  # needed to tell trials, classes and subsets
 TRACKS = {8: "LA", 12: "PA", 13: "DF"}  # ASVspoof 2021, by its number of columns
 HEADERLESS = {2: ["name", "label"], 3: ["name", "speaker", "label"], 4: ["name", "speaker", "label", "mos"]}
+_CONTROL = [chr(code) for code in range(32) if chr(code) not in "\t\r\n"]
 BONAFIDE = {"bonafide": True, "bona-fide": True, "spoof": False}
 # Subsets of the physical access track that are not in its subset column alone: (subset, trim).
 PA_HIDDEN = {"hidden1_PA": (b"hidden", b"notrim"), "hidden2_PA": (b"hidden", b"trim")}
@@ -55,31 +55,6 @@ ARCHIVES = {
 }
 
 
-class Columns(Mapping[str, list[str]]):
-    """The columns of a key by name; the texts of a column are made when it is asked for."""
-
-    def __init__(self, raw: dict[str, np.ndarray]):
-        self.raw = raw  # (N,) of dtype S each
-        self._texts: dict[str, list[str]] = {}
-
-    def __getitem__(self, column: str) -> list[str]:
-        if column not in self._texts:
-            distinct, codes = self.levels(column)
-            self._texts[column] = [distinct[code] for code in codes.tolist()]
-        return self._texts[column]
-
-    def levels(self, column: str) -> tuple[list[str], np.ndarray]:
-        """The distinct texts of a column, sorted, and the index of each trial's: L str, (N,) int64."""
-        distinct, codes = tables.levels(self.raw[column])
-        return tables.texts_of(distinct), codes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.raw)
-
-    def __len__(self) -> int:
-        return len(self.raw)
-
-
 @dataclass(frozen=True, eq=False)
 class Keys:
     """The trials of a set or of one subset of it, in the order of the file."""
@@ -87,7 +62,8 @@ class Keys:
     path: Path
     name_bytes: np.ndarray  # (N,) of dtype S, all different
     bonafide: np.ndarray  # (N,) bool
-    columns: Columns  # what else the key says of each trial
+    lines: np.ndarray  # (N,) line numbers, from 1
+    columns: tables.Columns  # what else the key says of each trial
     outside: np.ndarray  # names of the trials that the subset leaves out, dtype S
     track: str | None = None  # LA, PA or DF where the layout is that of ASVspoof 2021
     wav_optional: bool = False  # whether `x` and `x.wav` are one name, as the keys and lists of FoR have it
@@ -107,17 +83,15 @@ class Keys:
         Raises:
             InputError: trials without a score, or scores of trials that the key does not know; with their counts.
         """
-        wanted, given, outside = self.name_bytes, scores.name_bytes, self.outside
-        place = tables.match(wanted, given)
-        if self.wav_optional and (place < 0).any():
-            wanted, given, outside = without_wav(wanted), without_wav(given), without_wav(outside)
+        index, spelt = self.find(scores.name_bytes)
+        given = spelt(scores.name_bytes)
+        if given is not scores.name_bytes:
             tables.refuse_repeats(given, scores.lines, path=scores.path, what="was scored before")
-            place = tables.match(wanted, given)
-        missing = np.flatnonzero(place < 0)
+        missing = np.flatnonzero(index < 0)
         used = np.zeros(len(given), bool)
-        used[place[place >= 0]] = True
+        used[index[index >= 0]] = True
         rest = np.flatnonzero(~used)
-        unknown = rest[tables.match(given[rest], outside) < 0] if len(rest) else rest
+        unknown = rest[tables.match(given[rest], spelt(self.outside)) < 0] if len(rest) else rest
         if len(missing) or len(unknown):
             problems = []
             if len(missing):
@@ -132,11 +106,18 @@ class Keys:
                 )
             hint = "; is this the score file of that set?" if len(unknown) == len(scores) else ""
             raise InputError(f"{scores.path}: {', and '.join(problems)}{hint}")
-        return scores.values[place]
+        return scores.values[index]
+
+    def find(self, given: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        """Index in `given`, (M,) of dtype S, of each trial's name, or -1: (N,) int64; and how names were compared."""
+        index = tables.match(self.name_bytes, given)
+        if not self.wav_optional or (index >= 0).all():
+            return index, lambda names: names
+        return tables.match(tables.without_wav(self.name_bytes), tables.without_wav(given)), tables.without_wav
 
 
 def read_keys(path: Path | str, subset: str | None = None, *, columns: Collection[str] | None = None) -> Keys:
-    """Read a key of any of the four layouts; `subset` keeps the trials of one subset of an ASVspoof 2021 key.
+    """Read a key of any layout; `subset` keeps the trials of one subset of an ASVspoof 2021 key.
 
     Args:
         columns: which columns to keep besides names and labels, to save time on a large key; None keeps all.
@@ -148,79 +129,24 @@ def read_keys(path: Path | str, subset: str | None = None, *, columns: Collectio
     first = tables.first_fields(path)
     if not first:
         raise InputError(f"{path}: expected a key, but the file is empty")
-    if "," in " ".join(first):
-        by_name, lines = _read_csv(path)
-        track = None
-    else:
-        layout = LAYOUTS.get(len(first))
-        if layout is None:
-            raise InputError(
-                f"{path}:1: expected a key with {', '.join(map(str, LAYOUTS))} columns or a meta.csv, got {len(first)} "
-                f"columns: {' '.join(first)[:80]!r}"
-            )
-        wanted = [c for c in layout if columns is None or c in columns or c in _ALWAYS]
-        table = tables.read_table(
-            path,
-            [layout.index(c) for c in wanted],
-            n_columns=len(layout),
-            expected=f"{len(layout)} columns ({' '.join(layout)})",
-        )
-        by_name, lines = dict(zip(wanted, table.columns)), table.lines
-        track = TRACKS.get(len(first))
+    in_csv = is_csv(first) or (len(first) not in LAYOUTS and "," in " ".join(first))
+    by_name, lines = _read_csv(path) if in_csv else _read_columns(path, first, columns)
     names = by_name.pop("name")
     bonafide = labels_to_bool(by_name.pop("label"), lines, path)
     tables.refuse_repeats(names, lines, path=path, what="stands in the key before")
-    keep = None if subset is None else in_subset(by_name, subset, path)
     outside = names[:0]
-    if keep is not None:
-        outside, names, bonafide = names[~keep], names[keep], bonafide[keep]
+    if subset is not None:
+        keep = in_subset(by_name, subset, path)
+        outside, names, bonafide, lines = names[~keep], names[keep], bonafide[keep], lines[keep]
         by_name = {column: texts[keep] for column, texts in by_name.items()}
-    return Keys(path, names, bonafide, Columns(by_name), outside, track, wav_optional=track is None)
+    track = None if in_csv else TRACKS.get(len(first))
+    return Keys(path, names, bonafide, lines, tables.Columns(by_name), outside, track, wav_optional=track is None)
 
 
-def read_mos(path: Path, keys: Keys) -> np.ndarray:
-    """The MOS of each trial, in the order of the keys: (N,).
-
-    Raises:
-        InputError: the file has no MOS, lacks trials, or contradicts the labels of the keys.
-    """
-    first = tables.first_fields(path)
-    if len(first) == 2 and "," not in "".join(first):
-        given = read_scores(path)
-        names, values, labels = given.name_bytes, given.values, None
-    else:
-        rated = read_keys(path)
-        if "mos" not in rated.columns:
-            raise InputError(f"{path}: expected a MOS column, found none; add it with predict_mos.py")
-        names, values, labels = rated.name_bytes, as_mos(list(rated.columns["mos"]), path), rated.bonafide
-    place = tables.match(keys.name_bytes, names)
-    if keys.wav_optional and (place < 0).any():
-        place = tables.match(without_wav(keys.name_bytes), without_wav(names))
-    missing = np.flatnonzero(place < 0)
-    if len(missing):
-        raise InputError(
-            f"{path}: no MOS for {len(missing)} of the {len(keys)} trials of {keys.path} "
-            f"({tables.some_of(keys.name_bytes[missing])}); is it of another set?"
-        )
-    contradicting = np.flatnonzero(labels[place] != keys.bonafide) if labels is not None else np.zeros(0, int)
-    if len(contradicting):
-        raise InputError(
-            f"{path}: its labels differ from those of {keys.path} for {len(contradicting)} trials "
-            f"({tables.some_of(keys.name_bytes[contradicting])}); one of the two is of another set"
-        )
-    return values[place]
-
-
-def as_mos(texts: list[str], path: Path) -> np.ndarray:
-    """MOS as numbers: N str -> (N,) float64."""
-    try:
-        values = np.array(texts, dtype=np.float64)
-        bad = next((text for text, fits in zip(texts, np.isfinite(values)) if not fits), None)
-    except ValueError as error:
-        bad = str(error).rpartition(": ")[2].strip("'")
-    if bad is not None:
-        raise InputError(f"{path}: expected numbers in the MOS column, found {bad!r}; expected a number in every row")
-    return values
+def is_csv(first: list[str]) -> bool:
+    """Whether the first line of a file, as its blank-separated fields, is that of a meta.csv."""
+    cells = [cell.strip(' "').lower() for cell in " ".join(first).split(",")]
+    return len(cells) > 1 and any(cell in ("label", *BONAFIDE) for cell in cells)
 
 
 def labels_to_bool(labels: np.ndarray, lines: np.ndarray, path: Path) -> np.ndarray:
@@ -229,21 +155,15 @@ def labels_to_bool(labels: np.ndarray, lines: np.ndarray, path: Path) -> np.ndar
     Raises:
         InputError: a label is neither bona fide nor spoof.
     """
-    bonafide = np.zeros(len(labels), bool)
-    known = np.zeros(len(labels), bool)
-    for label, value in BONAFIDE.items():
-        here = labels == label.encode()
-        known |= here
-        if value:
-            bonafide |= here
-    if not known.all():
-        bad = np.flatnonzero(~known)
+    found = {label: labels == label.encode() for label in BONAFIDE}
+    bad = np.flatnonzero(~np.logical_or.reduce(list(found.values())))
+    if len(bad):
         more = f" ({len(bad)} such lines)" if len(bad) > 1 else ""
         raise InputError(
             f"{path}:{lines[bad[0]]}: expected the label {', '.join(BONAFIDE)}, "
             f"got {tables.text_of(labels[bad[0]])!r}{more}"
         )
-    return bonafide
+    return np.logical_or.reduce([here for label, here in found.items() if BONAFIDE[label]])
 
 
 def in_subset(columns: dict[str, np.ndarray], subset: str, path: Path) -> np.ndarray:
@@ -264,17 +184,20 @@ def in_subset(columns: dict[str, np.ndarray], subset: str, path: Path) -> np.nda
     return keep
 
 
-def without_wav(names: np.ndarray) -> np.ndarray:
-    """Names without a `.wav` at their end: (N,) of dtype S -> (N,) of dtype S."""
-    width = names.dtype.itemsize
-    shorter = names.copy()
-    for start in range(0, len(names), 1 << 16):  # some at a time: ten million names would take gigabytes at once
-        letters = shorter[start : start + (1 << 16)].view(np.uint8).reshape(-1, width)
-        length = width - (letters[:, ::-1] != 0).argmax(axis=1)
-        last = np.maximum(length[:, None] - [4, 3, 2, 1], 0)
-        hit = (np.take_along_axis(letters, last, axis=1) == list(b".wav")).all(axis=1) & (length > 4)
-        letters[np.flatnonzero(hit)[:, None], last[hit]] = 0
-    return shorter
+def _read_columns(
+    path: Path, first: list[str], columns: Collection[str] | None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The wanted columns of a blank-separated key that begins with these fields, and the line of each row."""
+    layout = LAYOUTS.get(len(first))
+    if layout is None:
+        raise InputError(
+            f"{path}:1: expected a key with {', '.join(map(str, LAYOUTS))} columns or a meta.csv, got {len(first)} "
+            f"columns: {' '.join(first)[:80]!r}; a name that holds a blank counts as several columns"
+        )
+    wanted = [c for c in layout if columns is None or c in columns or c in _ALWAYS]
+    expected = f"{len(layout)} columns ({' '.join(layout)})"
+    table = tables.read_table(path, list(map(layout.index, wanted)), n_columns=len(layout), expected=expected)
+    return dict(zip(wanted, table.columns)), table.lines
 
 
 def _read_csv(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -283,30 +206,36 @@ def _read_csv(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file in UTF-8; give a meta.csv") from None
+    if any(character in text for character in _CONTROL):
+        raise InputError(f"{path}: holds control characters, so it is not a text table; give a text file")
     rows: list[list[str]] = []
     lines: list[int] = []
     reader = csv.reader(io.StringIO(text))
-    for row in reader:
-        if row and (len(row) > 1 or row[0].strip()):
-            rows.append(row)
-            lines.append(reader.line_num)
+    try:
+        for row in reader:
+            if row and (len(row) > 1 or row[0].strip()):
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not a line of a meta.csv ({error})") from None
     header = [column.strip().lower() for column in rows[0]]
     if "label" in header:
-        if "file" not in header:
-            raise InputError(f"{path}:{lines[0]}: expected a column 'file' beside 'label', got {','.join(rows[0])!r}")
+        if "file" not in header or len(set(header)) != len(header):
+            raise InputError(
+                f"{path}:{lines[0]}: expected a column 'file' beside 'label', each once, got {','.join(rows[0])!r}"
+            )
         header[header.index("file")] = "name"
         del rows[0], lines[0]
     elif len(header) in HEADERLESS and header[HEADERLESS[len(header)].index("label")] in BONAFIDE:
         header = HEADERLESS[len(header)]
     else:
         raise InputError(f"{path}:{lines[0]}: expected the header file,label or file,speaker,label, got {rows[0]}")
-    for row, line in zip(rows, lines):
-        if len(row) != len(header):
-            n_bad = sum(len(other) != len(header) for other in rows)
-            more = f" ({n_bad} such lines)" if n_bad > 1 else ""
-            raise InputError(f"{path}:{line}: expected {len(header)} columns, got {len(row)}: {','.join(row)!r}{more}")
+    if bad := [(line, row) for line, row in zip(lines, rows) if len(row) != len(header)]:
+        line, row = bad[0]
+        more = f" ({len(bad)} such lines)" if len(bad) > 1 else ""
+        raise InputError(f"{path}:{line}: expected {len(header)} columns, got {len(row)}: {','.join(row)!r}{more}")
     if not rows:
         raise InputError(f"{path}: expected trials below the header, found none")
-    by_column = zip(header, zip(*rows))
-    columns = {name: np.array([text.strip().encode() for text in texts]) for name, texts in by_column}
+    columns = {name: np.array([text.strip().encode() for text in texts]) for name, texts in zip(header, zip(*rows))}
+    check_names(tables.texts_of(columns["name"]), lines, path)
     return columns, np.array(lines)

@@ -1,4 +1,4 @@
-"""Lists of trials and the recordings they name: names that are safe, files that are there.
+"""The recordings that trials name: are they there, and can they be read?
 
 Nothing here imports torch: a list of 600,000 names is read and looked at in seconds.
 """
@@ -17,49 +17,6 @@ from qamo.progress import progress
 
 N_SHOWN = 5  # offenders named in a message
 CHECK_CHUNK = 64  # recordings looked at in one go
-
-
-def read_trial_list(path: Path) -> list[str]:
-    """Names of an evaluation list: its only column, or the second of several.
-
-    Raises:
-        InputError: naming file and line: a repeated or unsafe name, or no names at all.
-    """
-    names: list[str] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines_of(path), start=1):
-        parts = line.split()
-        if not parts:
-            continue
-        name = parts[0] if len(parts) == 1 else parts[1]
-        if name in seen:
-            raise InputError(f"{path}:{number}: {name} stands in line {seen[name]} already; keep one of the two lines")
-        seen[name] = number
-        check_name(name, f"{path}:{number}")
-        names.append(name)
-    if not names:
-        raise InputError(f"{path}: expected a list of recordings, found no names")
-    return names
-
-
-def lines_of(path: Path) -> list[str]:
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such protocol or list; check data.protocols_path and the names below it"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: expected a text file, found bytes that are not UTF-8") from None
-    return text.splitlines()
-
-
-def check_name(name: str, where: object) -> None:
-    """Refuse a name that could leave the audio folder or garble a terminal."""
-    if any(ord(c) < 32 or ord(c) == 127 for c in name):
-        raise InputError(f"{where}: the name {name!r} holds a control character")
-    if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-        raise InputError(f"{where}: the name {name!r} would leave the audio folder; names are relative, without '..'")
 
 
 class Recordings(Sequence[Path]):

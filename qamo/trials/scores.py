@@ -15,6 +15,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.trials import tables
+from qamo.trials.names import check_name, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +56,8 @@ def read_scores(path: Path | str, *, finite: bool = True, tabs: bool = True) -> 
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             more = f" ({len(bad)} scores are not finite: {tables.some_of(names[bad])})" if len(bad) > 1 else ""
-            first = bad[0]
-            raise InputError(
-                f"{path}:{table.lines[first]}: the score of {tables.text_of(names[first])} is {values[first]}{more}"
-            )
+            name = tables.some_of(names[bad[:1]])
+            raise InputError(f"{path}:{table.lines[bad[0]]}: the score of {name} is {values[bad[0]]}{more}")
     return Scores(path, names, values, table.lines)
 
 
@@ -69,9 +68,6 @@ def format_score(name: str, value: float) -> str:
         InputError: the score is not finite, or the name could not be read back.
     """
     if not math.isfinite(value):
-        raise InputError(f"the score of {name} is {float(value)}: the model or the recording is broken")
-    if len(name.split()) != 1:
-        raise InputError(
-            f"{name!r} cannot stand in a score file, whose columns are separated by blanks: rename the file"
-        )
+        raise InputError(f"the score of {shown(name)} is {float(value)}: the model or the recording is broken")
+    check_name(name, "score file")
     return f"{name} {np.float32(value)!s}"

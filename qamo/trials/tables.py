@@ -10,13 +10,14 @@ line and a missing final newline are all allowed. N is the number of rows, W the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from qamo import InputError
+from qamo.trials.names import shown
 
 BLOCK_BYTES = 1 << 20  # small enough to keep the scratch arrays of a block in a few MB
 LONGEST_LINE_BYTES = 1 << 20  # a longer line is no table: stop before it fills the memory
@@ -31,6 +32,31 @@ class Table(NamedTuple):
 
     columns: list[np.ndarray]  # (N,) of dtype S, one for each column asked for
     lines: np.ndarray  # (N,) line numbers, from 1
+
+
+class Columns(Mapping[str, list[str]]):
+    """Columns by name; the texts of a column are made when it is first asked for."""
+
+    def __init__(self, raw: dict[str, np.ndarray]):
+        self.raw = raw  # (N,) of dtype S each
+        self._texts: dict[str, list[str]] = {}
+
+    def __getitem__(self, column: str) -> list[str]:
+        if column not in self._texts:
+            distinct, codes = self.levels(column)
+            self._texts[column] = [distinct[code] for code in codes.tolist()]
+        return self._texts[column]
+
+    def levels(self, column: str) -> tuple[list[str], np.ndarray]:
+        """The distinct texts of a column, sorted, and the index of each row's: L str, (N,) int64."""
+        distinct, codes = levels(self.raw[column])
+        return texts_of(distinct), codes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
 
 
 def read_table(
@@ -77,7 +103,7 @@ def first_fields(path: Path | str) -> list[str]:
     for block in _blocks(Path(path)):
         for line in block.split(b"\n"):
             if line.strip():
-                return line.decode("utf-8").split()
+                return [field.decode() for field in line.split()]
     return []
 
 
@@ -94,9 +120,9 @@ def to_float(table: Table, column: int, *, path: Path | str, what: str) -> np.nd
         return texts.astype(np.float64)
     except ValueError:
         bad = np.array([i for i, text in enumerate(texts.tolist()) if not _is_number(text)])
-    shown = [(int(table.lines[i]), text_of(texts[i])) for i in bad[:N_SHOWN]]
+    some = [(int(table.lines[i]), text_of(texts[i])) for i in bad[:N_SHOWN]]
     raise InputError(
-        f"{path}:{shown[0][0]}: expected {what} to be a number, got {shown[0][1]!r}{_others(shown, len(bad))}"
+        f"{path}:{some[0][0]}: expected {what} to be a number, got {some[0][1]!r}{_others(some, len(bad))}"
     )
 
 
@@ -116,9 +142,9 @@ def refuse_repeats(names: np.ndarray, lines: np.ndarray, *, path: Path | str, wh
             again.append(i)
         seen.add(name)
     if again:
-        shown = ", ".join(f"{text_of(names[i])} (line {lines[i]})" for i in again[1:N_SHOWN])
-        more = f"; {len(again)} names in all: also {shown}{'' if len(again) <= N_SHOWN else ', ...'}" if shown else ""
-        raise InputError(f"{path}:{lines[again[0]]}: {text_of(names[again[0]])} {what}{more}")
+        others = ", ".join(f"{some_of(names[[i]])} (line {lines[i]})" for i in again[1:N_SHOWN])
+        more = f"; {len(again)} names in all: also {others}{'' if len(again) <= N_SHOWN else ', ...'}" if others else ""
+        raise InputError(f"{path}:{lines[again[0]]}: {some_of(names[again[:1]])} {what}{more}")
 
 
 def match(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -159,6 +185,19 @@ def levels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return distinct[order], rank[codes]
 
 
+def without_wav(names: np.ndarray) -> np.ndarray:
+    """Names without a `.wav` at their end: (N,) of dtype S -> (N,) of dtype S."""
+    width = names.dtype.itemsize
+    shorter = names.copy()
+    for start in range(0, len(names), 1 << 16):  # some at a time: ten million names would take gigabytes at once
+        letters = shorter[start : start + (1 << 16)].view(np.uint8).reshape(-1, width)
+        length = width - (letters[:, ::-1] != 0).argmax(axis=1)
+        last = np.maximum(length[:, None] - [4, 3, 2, 1], 0)
+        hit = (np.take_along_axis(letters, last, axis=1) == list(b".wav")).all(axis=1) & (length > 4)
+        letters[np.flatnonzero(hit)[:, None], last[hit]] = 0
+    return shorter
+
+
 def hash_names(names: np.ndarray, width: int = 0) -> np.ndarray:
     """64-bit hashes of byte strings: (N,) -> (N,) uint64; equal names of equal `width` have equal hashes."""
     width = -8 * (-max(width, names.dtype.itemsize, 1) // 8)  # whole words of 8 bytes
@@ -186,7 +225,7 @@ def text_of(name: bytes) -> str:
 
 def some_of(names: np.ndarray) -> str:
     """The first few names, for an error: `a, b, c, d, e, ...`."""
-    return ", ".join(texts_of(names[:N_SHOWN])) + (", ..." if len(names) > N_SHOWN else "")
+    return ", ".join(map(shown, texts_of(names[:N_SHOWN]))) + (", ..." if len(names) > N_SHOWN else "")
 
 
 def _is_number(text: bytes) -> bool:

@@ -24,6 +24,7 @@ from qamo.quality.classes import QualityRule
 from qamo.training import precision
 from qamo.training.loader import read_by_processes, read_by_threads
 from qamo.training.signals import StopFlag
+from qamo.trials import protocol
 from qamo.trials.scores import read_scores
 from tests.support import tiny_models
 
@@ -174,7 +175,7 @@ def test_a_reader_that_stops_early_leaves_no_thread_behind(paths):
 @pytest.mark.parametrize("n_workers", [0, 1, 3])
 def test_batches_are_the_same_for_any_number_of_workers(paths, n_workers):
     n = len(paths)
-    trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n, dtype=bool), np.full(n, 4.0))
+    trials = protocol.Trials(Path("list"), [p.stem for p in paths], np.ones(n, dtype=bool), np.full(n, 4.0))
     rule = QualityRule(np.array([2.5]), "lower")
 
     def batches(workers):

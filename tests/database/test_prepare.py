@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 import main
-from data_utils import read_protocol
+import prepare
 from qamo.config.load import load_config
 from qamo.config.schema import DataConfig, EvalConfig
 from qamo.trials.keys import read_keys
-from qamo.trials.recordings import read_trial_list
+from qamo.trials.protocol import read_protocol, read_trial_list
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT.parent / "shared" / "reference_data"
 needs_reference = pytest.mark.skipif(not REFERENCE.exists(), reason="the authors' protocols and keys are not here")
 
 DATA, CATALOGUE = DataConfig(), EvalConfig().catalogue
-
-
-@pytest.fixture(scope="module")
-def prepare() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("prepare", ROOT / "database" / "prepare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["prepare"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def touch(folder: Path, names: list[str]) -> None:
@@ -63,7 +49,7 @@ def la2019(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_reference
-def test_asvspoof_2019_with_the_authors_mos_becomes_the_authors_protocols(prepare, la2019, tmp_path):
+def test_asvspoof_2019_with_the_authors_mos_becomes_the_authors_protocols(la2019, tmp_path):
     theirs = [REFERENCE / "protocols_with_mos" / f"ASVspoof2019.LA.cm.{e}.score.txt" for e in ("train.trn", "dev.trl")]
     words = ["la2019", "--from", str(la2019.parent), "--to", str(tmp_path), "--mos", *map(str, theirs)]
     assert prepare.main(words) == 0
@@ -73,7 +59,7 @@ def test_asvspoof_2019_with_the_authors_mos_becomes_the_authors_protocols(prepar
 
 
 @needs_reference
-def test_asvspoof_2019_without_mos_is_written_and_says_how_to_add_them(prepare, la2019, tmp_path, capsys):
+def test_asvspoof_2019_without_mos_is_written_and_says_how_to_add_them(la2019, tmp_path, capsys):
     assert prepare.main(["la2019", "--from", str(la2019), "--to", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     plain = tmp_path / DATA.train_protocol.replace(".score.txt", ".txt")
@@ -86,7 +72,7 @@ def test_asvspoof_2019_without_mos_is_written_and_says_how_to_add_them(prepare, 
 
 
 @needs_reference
-def test_the_authors_lists_are_linked_where_main_looks(prepare, la2019, tmp_path):
+def test_the_authors_lists_are_linked_where_main_looks(la2019, tmp_path):
     words = ["--authors", str(REFERENCE), "--to", str(tmp_path)]
     assert prepare.main(["la2019", "--from", str(la2019), *words]) == 0
     assert (tmp_path / DATA.train_protocol).is_symlink()
@@ -98,7 +84,7 @@ def test_the_authors_lists_are_linked_where_main_looks(prepare, la2019, tmp_path
 
 
 @needs_reference
-def test_in_the_wild_is_read_from_its_own_meta_csv(prepare, tmp_path, capsys):
+def test_in_the_wild_is_read_from_its_own_meta_csv(tmp_path, capsys):
     root = tmp_path / "downloads" / "release_in_the_wild"
     reference = REFERENCE / "keys" / "ITW" / "meta.csv"
     touch(root, [f"{i}.wav" for i in range(31_779)])
@@ -123,7 +109,7 @@ def test_in_the_wild_is_read_from_its_own_meta_csv(prepare, tmp_path, capsys):
 
 
 @needs_reference
-def test_fake_or_real_is_read_from_its_folders(prepare, tmp_path):
+def test_fake_or_real_is_read_from_its_folders(tmp_path):
     names = read_trial_list(REFERENCE / "protocols" / "for_norm_test.txt")
     touch(tmp_path / "downloads" / "for-norm" / "for-norm" / "testing", [*names, "fake/.DS_Store"])
     assert prepare.main(["for", "--from", str(tmp_path / "downloads"), "--to", str(tmp_path / "database")]) == 0
@@ -151,7 +137,7 @@ def asvspoof2021(root: Path, n: int = 6, track: str = "LA") -> Path:
 
 
 @pytest.mark.parametrize("track", ["LA", "DF"])
-def test_asvspoof_2021_links_recordings_and_keys_and_writes_the_list(prepare, tmp_path, track):
+def test_asvspoof_2021_links_recordings_and_keys_and_writes_the_list(tmp_path, track):
     asvspoof2021(tmp_path / "got", track=track)
     to = tmp_path / "database"
     words = [f"{track.lower()}2021", "--from", str(tmp_path / "got"), "--to", str(to)]
@@ -162,14 +148,14 @@ def test_asvspoof_2021_links_recordings_and_keys_and_writes_the_list(prepare, tm
     assert all((to / CATALOGUE[track].audio / f"{name}.flac").exists() for name in names)
 
 
-def test_a_wrong_count_is_refused(prepare, tmp_path, capsys):
+def test_a_wrong_count_is_refused(tmp_path, capsys):
     asvspoof2021(tmp_path / "got")
     assert prepare.main(["la2021", "--from", str(tmp_path / "got"), "--to", str(tmp_path / "to")]) == 2
     assert "expected the 181,566 trials of la2021 eval, found 6" in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
 
 
-def test_missing_keys_are_named_with_where_they_are_published(prepare, tmp_path, capsys):
+def test_missing_keys_are_named_with_where_they_are_published(tmp_path, capsys):
     folder = asvspoof2021(tmp_path / "got")
     words = ["la2021", "--from", str(folder), "--to", str(tmp_path / "to"), "--any-count"]
     assert prepare.main(words) == 2
@@ -181,7 +167,7 @@ def test_missing_keys_are_named_with_where_they_are_published(prepare, tmp_path,
     assert (tmp_path / "to" / CATALOGUE["LA"].trials).exists()
 
 
-def test_keys_of_other_trials_are_refused(prepare, tmp_path, capsys):
+def test_keys_of_other_trials_are_refused(tmp_path, capsys):
     asvspoof2021(tmp_path / "got")
     keys = tmp_path / "got" / "keys" / "LA" / "CM" / "trial_metadata.txt"
     keys.write_text(keys.read_text().replace("LA_E_0000003", "LA_E_9"))
@@ -189,7 +175,7 @@ def test_keys_of_other_trials_are_refused(prepare, tmp_path, capsys):
     assert "names or labels of 2 trials differ" in capsys.readouterr().err
 
 
-def test_a_dry_run_leaves_nothing_behind(prepare, tmp_path, capsys):
+def test_a_dry_run_leaves_nothing_behind(tmp_path, capsys):
     asvspoof2021(tmp_path / "got")
     to = tmp_path / "to"
     assert prepare.main(["la2021", "--from", str(tmp_path / "got"), "--to", str(to), "--any-count", "--dry-run"]) == 0
@@ -197,7 +183,7 @@ def test_a_dry_run_leaves_nothing_behind(prepare, tmp_path, capsys):
     assert not to.exists()
 
 
-def test_without_links_the_keys_to_set_are_told(prepare, tmp_path, capsys):
+def test_without_links_the_keys_to_set_are_told(tmp_path, capsys):
     folder = asvspoof2021(tmp_path / "got")
     words = ["la2021", "--from", str(tmp_path / "got"), "--to", str(tmp_path / "to"), "--any-count", "--no-links"]
     assert prepare.main(words) == 0
@@ -205,7 +191,7 @@ def test_without_links_the_keys_to_set_are_told(prepare, tmp_path, capsys):
     assert not (tmp_path / "to" / CATALOGUE["LA"].audio).exists()
 
 
-def test_other_content_is_replaced_only_by_force(prepare, tmp_path, capsys):
+def test_other_content_is_replaced_only_by_force(tmp_path, capsys):
     asvspoof2021(tmp_path / "got")
     listed = tmp_path / "to" / CATALOGUE["LA"].trials
     listed.parent.mkdir(parents=True)
@@ -219,7 +205,47 @@ def test_other_content_is_replaced_only_by_force(prepare, tmp_path, capsys):
     assert len(read_trial_list(listed)) == 6
 
 
-def test_recordings_in_several_folders_are_said_to_be_so(prepare, tmp_path, capsys):
+def test_dangling_links_and_links_out_of_the_corpus_are_stepped_over(tmp_path, capsys):
+    folder = asvspoof2021(tmp_path / "got")
+    (tmp_path / "got" / "broken.txt").symlink_to(tmp_path / "nothing")
+    (tmp_path / "got" / "broken").symlink_to(tmp_path / "nothing")
+    (tmp_path / "got" / "loop").symlink_to(tmp_path / "got")
+    (folder / "ASVspoof2021.LA.cm.eval.trl.txt").rename(tmp_path / "elsewhere.txt")
+    (folder / "ASVspoof2021.LA.cm.eval.trl.txt").symlink_to(tmp_path / "elsewhere.txt")
+    words = ["la2021", "--from", str(tmp_path / "got"), "--to", str(tmp_path / "to"), "--any-count"]
+    assert prepare.main(words) == 2
+    said = capsys.readouterr().err
+    assert "missing: ASVspoof2021.LA.cm.eval.trl.txt" in said
+    assert f"links that lead out of it were not followed: {folder}/ASVspoof2021.LA.cm.eval.trl.txt" in said
+    assert prepare.main(["la2021", "--from", str(tmp_path), *words[3:]]) == 0  # it leads to what is searched
+
+    (folder / "flac" / "LA_E_0000003.flac").unlink()
+    (folder / "flac" / "LA_E_0000003.flac").symlink_to(tmp_path / "nothing")
+    assert prepare.main(["la2021", "--from", str(tmp_path), *words[3:]]) == 2
+    assert "1 of the 6 recordings of la2021 eval" in capsys.readouterr().err
+
+
+def test_a_mos_that_training_would_refuse_is_refused(tmp_path, capsys):
+    asvspoof5(tmp_path / "got")
+    words = ["asvspoof5", "--from", str(tmp_path / "got"), "--to", str(tmp_path / "to"), "--any-count", "--mos"]
+    (tmp_path / "a.txt").write_text("T_0000000001 99\n")
+    assert prepare.main([*words, str(tmp_path / "a.txt")]) == 2
+    assert "a.txt:1: expected the MOS to be a number from 0 to 6, got '99'" in capsys.readouterr().err
+    (tmp_path / "a.txt").write_text("T_0000000001 3.5\n")
+    (tmp_path / "b.txt").write_text("T_0000000001 3.6\n")
+    assert prepare.main([*words, str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]) == 2
+    assert "has the MOS 3.6 here and 3.5 before" in capsys.readouterr().err
+
+
+def test_names_that_no_list_can_hold_are_refused_before_anything_is_written(tmp_path, capsys):
+    touch(tmp_path / "got" / "for-norm" / "testing", ["fake/take 1.wav", "real/a.wav"])
+    words = ["for", "--from", str(tmp_path / "got"), "--to", str(tmp_path / "to"), "--any-count"]
+    assert prepare.main(words) == 2
+    assert "the name 'fake/take 1.wav' holds a blank" in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
+def test_recordings_in_several_folders_are_said_to_be_so(tmp_path, capsys):
     folder = asvspoof2021(tmp_path / "got" / "part00")
     other = tmp_path / "got" / "part01" / "ASVspoof2021_LA_eval" / "flac"
     other.mkdir(parents=True)
@@ -239,7 +265,7 @@ def test_recordings_in_several_folders_are_said_to_be_so(prepare, tmp_path, caps
         (["asvspoof5", "--authors", "."], "no files for asvspoof5"),
     ],
 )
-def test_mistakes_are_answered_with_a_sentence(prepare, tmp_path, monkeypatch, capsys, words, said):
+def test_mistakes_are_answered_with_a_sentence(tmp_path, monkeypatch, capsys, words, said):
     monkeypatch.chdir(tmp_path)
     assert prepare.main([*words, "--to", str(tmp_path / "to")]) == 2
     shown = capsys.readouterr().err
@@ -263,7 +289,7 @@ def asvspoof5(root: Path) -> None:
         (root / f"ASVspoof5.{name}.tsv").write_text("".join(lines))
 
 
-def test_asvspoof_5_comes_with_a_config_that_main_runs_by(prepare, tmp_path, capsys):
+def test_asvspoof_5_comes_with_a_config_that_main_runs_by(tmp_path, capsys):
     asvspoof5(tmp_path / "got")
     mos = tmp_path / "mos.txt"
     mos.write_text("".join(f"{letter}_{i:010d} {2 + i / 4}\n" for letter in "TD" for i in range(6)))
@@ -284,7 +310,7 @@ def test_asvspoof_5_comes_with_a_config_that_main_runs_by(prepare, tmp_path, cap
     assert all("6 of 6 recordings missing or empty" in line and "0 bytes" in line for line in faults)
 
 
-def test_mos_for_some_of_the_recordings_only_are_refused(prepare, tmp_path, capsys):
+def test_mos_for_some_of_the_recordings_only_are_refused(tmp_path, capsys):
     asvspoof5(tmp_path / "got")
     (tmp_path / "mos.txt").write_text("T_0000000001 3.5\n")
     words = ["asvspoof5", "--from", str(tmp_path / "got"), "--to", str(tmp_path / "to"), "--any-count"]

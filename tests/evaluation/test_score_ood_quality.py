@@ -69,7 +69,7 @@ def test_name_and_mos_lines_will_do(small, capsys):
     [
         ("0.wav 3\n", "no MOS for 39 of the 40 trials"),
         ("file,label\n0.wav,spoof\n", "expected a MOS column, found none"),
-        ("file,label,mos\n0.wav,spoof,good\n", "expected numbers in the MOS column"),
+        ("file,label,mos\n0.wav,spoof,good\n", "m.txt:2: expected the MOS to be a number"),
     ],
 )
 def test_a_mos_file_that_does_not_fit_is_a_sentence(small, capsys, text, message):

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 import predict_mos
-from data_utils import read_protocol
 from qamo.quality import predictors as mos
 from qamo.trials.keys import read_keys
+from qamo.trials.protocol import read_protocol
 
 pytest.importorskip("xls_r_sqa", reason="pip install --no-deps -r requirements-nodeps.txt")
 SHARED = Path(__file__).parents[2].parent / "shared" / "reference_data"

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 
 import data_utils
 import main
-from data_utils import TrainSet, epoch_batches, read_protocol
+from data_utils import TrainSet, epoch_batches
 from loss import QAMO, OCSoftmax
 from model import build_detector
 from qamo import InputError
@@ -29,6 +29,7 @@ from qamo.quality.classes import QualityRule, describe_prediction, describe_qual
 from qamo.training.checkpoint import read_checkpoint
 from qamo.training.folder import training_identity
 from qamo.training.loader import read_by_processes
+from qamo.trials.protocol import read_protocol
 
 RADII = {"radius_bonafide": 0.9, "radius_spoof": 0.2, "alpha": 20.0}
 QUALITY = {"scale": 32.0, "margin": 0.4, "quality_weight": 0.1}

@@ -375,7 +375,10 @@ BAD = {
     "a file without MOS": (["a.txt", "--keys", "meta.csv", "--mos", "meta.csv"], "expected a MOS column"),
     "MOS of another set": (["a.txt", "--keys", "meta.csv", "--mos", "short.csv"], "no MOS for 59 of the 60 trials"),
     "MOS with other labels": (["a.txt", "--keys", "meta.csv", "--mos", "turned.csv"], "labels differ"),
-    "MOS that is no number": (["a.txt", "--keys", "meta.csv", "--mos", "words.csv"], "expected a number"),
+    "MOS that is no number": (
+        ["a.txt", "--keys", "meta.csv", "--mos", "words.csv"],
+        "words.csv:1: expected the MOS to be a number",
+    ),
     "edges that fall": (["a.txt", "--keys", "meta.csv", "--mos", "mos.csv", "--mos-edges", "3", "2"], "increasing"),
     "an unknown column": (["a.txt", "--keys", "meta.csv", "--by", "codec"], "--by codec"),
     "too few thresholds": (["a.txt", "b.txt", "--keys", "meta.csv", "--threshold", "1"], "one for each of 2 systems"),

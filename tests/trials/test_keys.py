@@ -1,4 +1,4 @@
-"""Keys: the four layouts, subsets, and the joining with scores."""
+"""Keys: their layouts, subsets, and the joining with scores."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 from qamo import InputError
 from qamo.trials import tables
-from qamo.trials.keys import read_keys, without_wav
+from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -89,6 +89,23 @@ def test_the_three_tracks_of_2021_are_told_by_their_columns(written):
     assert la.bonafide.tolist() == [False, True, True, False]
 
 
+def test_a_protocol_of_asvspoof_5_and_a_list_with_labels_are_keys_too(written):
+    rows = "S1\tE_1\tF\tC05\t3\t-\tAC2\tA05\tspoof\t-\nS2\tE_2\tM\t-\t-\t-\t-\tbonafide\tbonafide\t-\n"
+    keys = read_keys(written(rows))
+    assert keys.names == ["E_1", "E_2"]
+    assert keys.bonafide.tolist() == [False, True]
+    assert (keys.columns["codec"], keys.columns["attack"]) == (["C05", "-"], ["A05", "bonafide"])
+    assert keys.track is None
+    keys = read_keys(written("a.wav bonafide\nb.wav spoof\n"))
+    assert keys.names == ["a.wav", "b.wav"]
+    assert keys.bonafide.tolist() == [True, False]
+
+
+def test_commas_in_names_do_not_make_a_meta_csv(written):
+    assert read_keys(written("S a,b - - bonafide\n")).names == ["a,b"]
+    assert read_keys(written("a,b.wav bonafide\n")).names == ["a,b.wav"]
+
+
 def test_levels_are_the_distinct_texts_and_the_place_of_each(written):
     levels, codes = read_keys(written(LA)).columns.levels("codec")
     assert levels == ["alaw", "none", "opus"]
@@ -110,7 +127,11 @@ def test_only_the_columns_asked_for_are_kept_besides_the_needed_ones(written):
     ("content", "subset", "message"),
     [
         ("", None, "expected a key, but the file is empty"),
-        ("a b c\n", None, ":1: expected a key with 5, 6, 8, 12, 13 columns or a meta.csv, got 3 columns: 'a b c'"),
+        (
+            "a b c\n",
+            None,
+            ":1: expected a key with 2, 5, 6, 8, 10, 12, 13 columns or a meta.csv, got 3 columns: 'a b c'",
+        ),
         (
             "s a - - bonafide\ns b - - genuine\n",
             None,
@@ -127,6 +148,13 @@ def test_only_the_columns_asked_for_are_kept_besides_the_needed_ones(written):
         ("file,label\na,spoof\nb,x,spoof\nc\n", None, ":3: expected 2 columns, got 3: 'b,x,spoof' (2 such lines)"),
         ("name,label\na,spoof\n", None, ":1: expected a column 'file' beside 'label'"),
         ("file,class\na,spoof\n", None, ":1: expected the header file,label or file,speaker,label"),
+        ("file,label\ntake 1.wav,spoof\n", None, ":2: the name 'take 1.wav' holds a blank"),
+        ("file,speaker,label\na,\x1b[31m,spoof\n", None, "holds control characters, so it is not a text table"),
+        ("file,label,label\na,spoof,bonafide\n", None, ":1: expected a column 'file' beside 'label', each once"),
+        ("file,label\n,spoof\n", None, ":2: the name '' is empty"),
+        ("file,label\n" + "x" * 200_000 + ",spoof\n", None, ":2: not a line of a meta.csv (field larger than"),
+        ("S take 1.wav - - bonafide\n", None, ":1: expected the label bonafide, bona-fide, spoof, got '-'"),
+        ("take 1.wav bonafide\n", None, ":1: expected a key with"),
         ("file,label\n", None, "expected trials below the header, found none"),
         ("s a - - bonafide\n", "eval", "has no subset column, so the subset eval cannot be chosen"),
         (LA, "dev", "no trial is in the subset dev; it has eval, hidden, progress"),
@@ -180,9 +208,9 @@ def test_a_name_scored_with_and_without_wav_was_scored_twice(written):
 def test_only_a_wav_at_the_end_is_taken_off():
     names = [b"a.wav", b".wav", b"wav", b"x.wav.wav", b"", b"y.wav_16k", b"quite.a.long.name.wav", b"abcd"]
     wanted = [b"a", b".wav", b"wav", b"x.wav", b"", b"y.wav_16k", b"quite.a.long.name", b"abcd"]
-    assert without_wav(np.array(names)).tolist() == wanted
-    assert without_wav(np.array([b"a", b"b"])).tolist() == [b"a", b"b"]
-    assert without_wav(np.zeros(0, "S1")).tolist() == []
+    assert tables.without_wav(np.array(names)).tolist() == wanted
+    assert tables.without_wav(np.array([b"a", b"b"])).tolist() == [b"a", b"b"]
+    assert tables.without_wav(np.zeros(0, "S1")).tolist() == []
 
 
 def test_missing_and_unknown_names_are_counted_and_the_first_five_named(written):
