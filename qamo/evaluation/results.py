@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval_metrics import bootstrap_eer, equal_error_rate
-from qamo.trials.asv import pooled_min_tdcf
+from eval_metrics import equal_error_rate
+from qamo.evaluation.intervals import bootstrap_eer
+from qamo.evaluation.tdcf import pooled_min_tdcf
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 
