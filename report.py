@@ -202,9 +202,9 @@ def read_set(args: argparse.Namespace) -> Set:
             raise InputError(
                 "--asv: those are ASV scores of ASVspoof 2019, and the key is of 2021, whose own lie beside it"
             )
-        from qamo.trials.asv import read_legacy_weights
+        from qamo.trials.asv import read_legacy_coefficients
 
-        asv = read_legacy_weights(args.asv)
+        asv = read_legacy_coefficients(args.asv)
     return Set(systems, keys, subset, mos, args.resamples, args.seed, asv)
 
 

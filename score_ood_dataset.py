@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eval_metrics import bootstrap_eer, equal_error_rate, remarks
+from eval_metrics import equal_error_rate, score_warnings
 from qamo import InputError
 from qamo.command import Parser, run_command
+from qamo.evaluation.intervals import bootstrap_eer
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.ratings import read_ratings
 from qamo.trials.scores import read_scores
@@ -50,7 +51,7 @@ def command(args: argparse.Namespace) -> int:
         lines += by_column(keys, scores, args.by)
     if args.mos is not None:
         lines += by_quality(keys, scores, read_ratings(args.mos).of(keys), n_resamples=args.resamples, seed=args.seed)
-    for note in remarks(scores[keys.bonafide], scores[~keys.bonafide]):
+    for note in score_warnings(scores[keys.bonafide], scores[~keys.bonafide]):
         print(f"score_ood_dataset.py: {note}", file=sys.stderr)
     print("\n".join(lines))
     return 0

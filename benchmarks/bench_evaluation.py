@@ -146,7 +146,8 @@ def compute_times(repeats: int) -> None:
     import numpy as np
 
     sys.path.insert(0, str(ROOT))
-    from eval_metrics import bootstrap_difference, bootstrap_eer, equal_error_rate
+    from eval_metrics import equal_error_rate
+    from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
 
     rng = np.random.default_rng(0)
 

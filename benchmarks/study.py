@@ -25,10 +25,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from eval_metrics import bootstrap_difference, resampled_eers  # noqa: E402
 from qamo import InputError, files  # noqa: E402
 from qamo.config.load import load_config, parse_assignments  # noqa: E402
 from qamo.config.schema import Config  # noqa: E402
+from qamo.evaluation.intervals import bootstrap_difference  # noqa: E402
+from qamo.evaluation.resampling import resampled_eers  # noqa: E402
 from qamo.training.folder import MODEL, RunFolder  # noqa: E402
 from qamo.trials.keys import read_keys  # noqa: E402
 from qamo.trials.scores import read_scores  # noqa: E402

@@ -25,6 +25,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from qamo import InputError  # noqa: E402
+from qamo.command import Parser, run_command  # noqa: E402
 from qamo.trials.keys import ARCHIVES, ARCHIVES_URL  # noqa: E402
 
 BLOCK_BYTES = 1 << 20
@@ -32,20 +33,23 @@ TIMEOUT_S = 60
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return run_command(build_parser(), command, argv)
+
+
+def build_parser() -> Parser:
+    parser = Parser("download.py", __doc__)
     parser.add_argument("tracks", nargs="*", metavar="TRACK", help="LA, PA or DF (default: all)")
     parser.add_argument("--to", type=Path, default=Path(__file__).parent, help="folder in which keys/ is made")
     parser.add_argument("--url", default=ARCHIVES_URL, help="another place with the same archives")
-    args = parser.parse_args(argv)
-    try:
-        for track in args.tracks or ARCHIVES:
-            if track not in ARCHIVES:
-                raise InputError(f"{track}: no such track; choose from {', '.join(ARCHIVES)}")
-        for track in args.tracks or ARCHIVES:
-            fetch(track, args.to, args.url, tell=lambda text: print(text, flush=True))
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    return parser
+
+
+def command(args: argparse.Namespace) -> int:
+    for track in args.tracks or ARCHIVES:
+        if track not in ARCHIVES:
+            raise InputError(f"{track}: no such track; choose from {', '.join(ARCHIVES)}")
+    for track in args.tracks or ARCHIVES:
+        fetch(track, args.to, args.url, tell=lambda text: print(text, flush=True))
     return 0
 
 

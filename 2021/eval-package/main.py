@@ -15,113 +15,30 @@ import io
 import itertools
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # the official package is run from its own folder, so ours is too
+HERE = Path(__file__).resolve().parent
+if str(HERE.parents[1]) not in sys.path:
+    sys.path.insert(0, str(HERE.parents[1]))  # the official package is run from its own folder, so ours is too
+if str(HERE) not in sys.path:
+    sys.path.append(str(HERE))  # at the end: there is another main.py in it
 
 import numpy as np  # noqa: E402
+import official_output  # noqa: E402
+from conditions import COLUMNS, POOLED, ROWS, Condition, key_columns, passing  # noqa: E402
 
-from eval_metrics import (  # noqa: E402
-    EER,
-    Interval,
-    bootstrap_eer,
-    det_of_sorted,
-    eer_of_det,
-    remarks,
-    tdcf_of_det,
-)
+from eval_metrics import EER, det_of_sorted, eer_of_det, score_warnings, tdcf_of_det  # noqa: E402
 from qamo import InputError, files  # noqa: E402
+from qamo.command import Parser, run_command  # noqa: E402
+from qamo.evaluation import tdcf  # noqa: E402
+from qamo.evaluation.intervals import Interval, bootstrap_eer  # noqa: E402
 from qamo.trials import asv, tables  # noqa: E402
 from qamo.trials.keys import ARCHIVES, ARCHIVES_URL, PA_HIDDEN, Keys, in_subset, read_keys  # noqa: E402
 from qamo.trials.scores import read_scores  # noqa: E402
 
 SUBSETS = ["progress", "eval", "hidden", "hidden1_PA", "hidden2_PA"]
 N_RESAMPLES, SEED, LEVEL = 1000, 0, 0.95  # of the interval of the pooled EER in --json and --csv
-
-
-# The tables
-
-
-class Condition(NamedTuple):
-    """A row or a column of the result tables: the trials that have `level` in a column of the key."""
-
-    column: str
-    level: str
-    shown: str
-    bonafide: bool  # whether bona fide trials must have the level
-    spoof: bool  # whether spoofed trials must; an attack, for one, says nothing of bona fide trials
-
-    def passes(self, texts: np.ndarray, is_bonafide: np.ndarray) -> np.ndarray:
-        """Which trials count: the column and the class of each, (N,) and (N,) -> (N,) bool."""
-        has = texts == self.level.encode()
-        return has | np.where(is_bonafide, not self.bonafide, not self.spoof)
-
-
-POOLED = Condition("", "Pooled", "Pooled", False, False)
-BOTH, ONLY_SPOOF, ONLY_BONAFIDE = (True, True), (False, True), (True, False)
-
-
-def conditions(column: str, levels: dict[str, str], classes: tuple[bool, bool]) -> list[Condition]:
-    return [Condition(column, level, shown, *classes) for level, shown in levels.items()]
-
-
-def same(*levels: str) -> dict[str, str]:
-    return {level: level for level in levels}
-
-
-def numbered(*levels: str) -> dict[str, str]:
-    return {level: f"C{i}" for i, level in enumerate(levels, start=1)}
-
-
-def series(letter: str, first: int, last: int) -> dict[str, str]:
-    return same(*(f"{letter}{i}" for i in range(first, last + 1)))
-
-
-ROWS = {
-    "LA": conditions("attack", same(*(f"A{i:02d}" for i in range(7, 20))), ONLY_SPOOF),
-    "DF": conditions(
-        "vocoder",
-        {
-            "traditional_vocoder": "Traditional",
-            "waveform_concatenation": "Wav.Concat.",
-            "neural_vocoder_autoregressive": "Neural AR",
-            "neural_vocoder_nonautoregressive": "Neural non-AR",
-            "unknown": "Unknown",
-        },
-        ONLY_SPOOF,
-    ),
-    "PA": [
-        *conditions("asv_room", series("R", 1, 9), BOTH),
-        *conditions("asv_mic", series("M", 1, 3), BOTH),
-        *conditions("dis_to_asv", series("D", 1, 6), ONLY_BONAFIDE),
-    ],
-}
-COLUMNS = {
-    "LA": conditions("codec", numbered("none", "alaw", "pstn", "g722", "ulaw", "gsm", "opus"), BOTH),
-    "DF": conditions(
-        "compr",
-        numbered("nocodec", "low_mp3", "high_mp3", "low_m4a", "high_m4a", "low_ogg", "high_ogg", "mp3m4a", "oggm4a"),
-        BOTH,
-    ),
-    "PA": [
-        *conditions("att_room", series("r", 1, 9), ONLY_SPOOF),
-        *conditions("att_mic", series("m", 1, 3), ONLY_SPOOF),
-        *conditions("att_to_spk", series("c", 2, 4), ONLY_SPOOF),
-        *conditions("att_d", series("s", 2, 4), ONLY_SPOOF),
-        *conditions("dis_to_asv", series("d", 1, 6), ONLY_SPOOF),
-    ],
-}
-for _axis in (*ROWS.values(), *COLUMNS.values()):
-    _axis.append(POOLED)
-
-
-def key_columns(track: str) -> list[str]:
-    """The columns of the key that the tables of a track need."""
-    return list(dict.fromkeys(c.column for c in (*ROWS[track], *COLUMNS[track]) if c.column))
 
 
 class Trials(NamedTuple):
@@ -137,14 +54,9 @@ def sort_trials(track: str, scores: np.ndarray, is_bonafide: np.ndarray, columns
     """Sort once; every cell is then a choice from the sorted trials, and needs no sort of its own."""
     order = np.lexsort((~is_bonafide, scores))
     is_bonafide = is_bonafide[order]
-
-    everyone = np.ones(len(order), bool)
     columns = {column: texts[order] for column, texts in columns.items()}
-
-    def passes(axis: list[Condition]) -> list[np.ndarray]:
-        return [c.passes(columns[c.column], is_bonafide) if c.column else everyone for c in axis]
-
-    return Trials(scores[order], is_bonafide, passes(ROWS[track]), passes(COLUMNS[track]))
+    rows, columns_ = (passing(axis[track], columns, is_bonafide) for axis in (ROWS, COLUMNS))
+    return Trials(scores[order], is_bonafide, rows, columns_)
 
 
 class Tables(NamedTuple):
@@ -156,7 +68,7 @@ class Tables(NamedTuple):
     odd: list[str]  # cells that were left blank for want of three distinct scores
 
 
-def compute_tables(track: str, trials: Trials, c012: asv.C012 | None) -> Tables:
+def compute_tables(track: str, trials: Trials, c012: tdcf.C012 | None) -> Tables:
     shape = len(ROWS[track]), len(COLUMNS[track])
     eer, min_tdcf = np.full(shape, np.nan), np.full(shape, np.nan)
     odd, pooled = [], EER(math.nan, math.nan)
@@ -173,168 +85,107 @@ def compute_tables(track: str, trials: Trials, c012: asv.C012 | None) -> Tables:
         det = det_of_sorted(is_bonafide, scores)
         pooled = eer_of_det(det)  # the last cell is the pooled one
         eer[i, j] = pooled.eer
-        weights = None if c012 is None else c012.get(row.level, {}).get(column.level)
-        if weights is not None:
-            min_tdcf[i, j] = np.min(tdcf_of_det(det, weights))
+        coefficients = None if c012 is None else c012.get(row.level, {}).get(column.level)
+        if coefficients is not None:
+            min_tdcf[i, j] = np.min(tdcf_of_det(det, coefficients))
     return Tables(eer, None if c012 is None else min_tdcf, pooled, odd)
 
 
-def compute_c012(track: str, trials: asv.ASVTrials) -> asv.C012:
-    """The t-DCF weights of every cell, from the ASV trials of the subset."""
+def compute_c012(track: str, trials: asv.ASVTrials) -> tdcf.C012:
+    """The t-DCF coefficients of every cell, from the ASV trials of the subset."""
     is_genuine = trials.kinds != asv.SPOOF  # targets and nontargets are bona fide speech
-    everyone = np.ones(len(is_genuine), bool)
-
-    def passes(axis: list[Condition]) -> list[np.ndarray]:
-        return [c.passes(trials.columns[c.column], is_genuine) if c.column else everyone for c in axis]
-
-    rows = passes(ROWS[track])
+    rows, columns = (passing(axis[track], trials.columns, is_genuine) for axis in (ROWS, COLUMNS))
     thresholds: dict[tuple[Condition, Condition], float] = {}
-    c012: asv.C012 = {row.level: {} for row in ROWS[track]}
-    for column, passing in zip(COLUMNS[track], passes(COLUMNS[track])):
-        here = np.flatnonzero(passing)
-        part = asv.ASVTrials(trials.scores[here], trials.kinds[here], {})
-        for row, row_passing in zip(ROWS[track], rows):
-            chosen = row_passing[here]
+    c012: tdcf.C012 = {row.level: {} for row in ROWS[track]}
+    for column, in_column in zip(COLUMNS[track], columns):
+        indices = np.flatnonzero(in_column)
+        part = asv.ASVTrials(trials.scores[indices], trials.kinds[indices], {})
+        for row, in_row in zip(ROWS[track], rows):
+            chosen = in_row[indices]
             # A condition on spoofed trials alone changes no target or nontarget, and so not their threshold.
             genuine = (row if row.bonafide else POOLED, column if column.bonafide else POOLED)
             if genuine not in thresholds:
                 thresholds[genuine] = part.threshold(chosen)
-            c012[row.level][column.level] = part.weights(chosen, thresholds[genuine])
+            c012[row.level][column.level] = part.coefficients(chosen, thresholds[genuine])
     return c012
-
-
-# What the official package prints
-
-
-def shades(values: np.ndarray) -> np.ndarray:
-    """Grey of each cell between white at the least and mid-grey at the greatest value: (R, C) -> (R, C)."""
-    known = values[~np.isnan(values)]
-    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
-    if low == high:
-        return np.zeros(values.shape)  # 0 / 0 is black in the official package
-    place = 0.5 * (values - low) / (high - low)
-    steps = np.where(np.isnan(place), 0, place * 256).astype(int)  # of matplotlib's map `Greys`, which has 256 steps
-    return np.interp(steps / 255, np.linspace(0, 1, len(GREYS)), GREYS)
-
-
-GREYS = np.array([255, 240, 217, 189, 150, 115, 82, 37, 0]) / 255  # ColorBrewer, 9-class Greys
-
-
-def render(values: np.ndarray, track: str, number: str) -> str:
-    """A table as LaTeX and as text; `number` formats a cell, NaN is blank."""
-    texts = [["" if math.isnan(v) else format(v, number) for v in row] for row in values.tolist()]
-    tags, heads = [row.shown for row in ROWS[track]], [column.shown for column in COLUMNS[track]]
-    tag_width = max(map(len, tags))
-    width = max(len(text) for text in itertools.chain(heads, *texts))
-
-    def line(first: str, cells: list[str], between: str) -> str:
-        return between.join([f"{first:^{tag_width}}", *cells])
-
-    latex = [rf"\begin{{tabular}}{{{'c' * (len(heads) + 1)}}}", r"\toprule"]
-    latex += [line("", [f"{head:^{width}}" for head in heads], " & ") + r"\\ ", r"\midrule"]
-    plain = [line("", [f"{head:^{width}}" for head in heads], " ")]
-    for tag, row, greys in zip(tags, texts, shades(values).tolist()):
-        colored = [
-            rf"\cellcolor[rgb]{{{grey:.2f}, {grey:.2f}, {grey:.2f}}} {text}" if text else " " * width
-            for text, grey in zip(row, greys)
-        ]
-        latex.append(line(tag, colored, " & ") + r"\\ ")
-        plain.append(line(tag, [f"{text:^{width}}" for text in row], " "))
-    latex += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*latex, "", *plain, "", ""])
-
-
-def banner(title: str, *, blank: str = "") -> str:
-    rule = "=" * (10 if title == "Compute EERs" else 15)
-    return f"{rule}{blank}\n{title}\n{rule}\n"
-
-
-def progress(track: str, what: str) -> str:
-    n_rows = len(ROWS[track])
-    return f"\n{'-' * (n_rows - 1)}>| computing {what}\n{'.' * n_rows}\n"
-
-
-def report(track: str, result: Tables, c012_path: str | None, *, recomputed: bool) -> str:
-    """Standard output of the official package, as it is on success."""
-    out = []
-    if result.min_tdcf is None:
-        out += [banner("Compute EERs", blank=" "), "Track without considering ASV\n", progress(track, "EERs")]
-    else:
-        if recomputed:
-            out += [banner("Compute C012 coef"), progress(track, "C012 for tDCF"), f"Save C012 coef to {c012_path}\n"]
-        out += [banner("Compute EERs, min tDCFs", blank=" "), f"Load C012 coeffs from {c012_path}\n"]
-        out += [progress(track, "EERs and min tDCF")]
-    out.append("\n\n\n\n")
-    if result.min_tdcf is not None:
-        out += [banner("Table for min tDCFs"), "\n", render(result.min_tdcf, track, "1.4f"), "\n"]
-    out += [banner("Table for EERs"), "\n", render(100 * result.eer, track, "1.2f")]
-    return "".join(out) + "Please scroll up and check the results.\n"
 
 
 # The command
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build_parser() -> Parser:
+    parser = Parser("main.py", __doc__)
     parser.add_argument("--cm-score-file", required=True, type=Path, help="scores of the countermeasure")
     parser.add_argument("--track", required=True, choices=["LA", "DF", "PA"])
     parser.add_argument("--subset", default="eval", choices=SUBSETS)
     parser.add_argument("--metadata", default="keys", help="folder of the keys (default: keys)")
-    parser.add_argument("--recompute-c012", action="store_true", help="make the t-DCF weights from ASV scores")
+    parser.add_argument("--recompute-c012", action="store_true", help="make the t-DCF coefficients from ASV scores")
     parser.add_argument(
         "--asv-score-file", type=Path, help="ASV scores for --recompute-c012, instead of the organisers'"
     )
-    parser.add_argument("--c012-path", help="file of t-DCF weights to read, or to write with --recompute-c012")
+    parser.add_argument("--c012-path", help="file of t-DCF coefficients to read, or to write with --recompute-c012")
     parser.add_argument("--json", type=Path, help="write the tables with full precision, and the pooled EER's interval")
     parser.add_argument("--csv", type=Path, help="the same, a line for each cell")
-    args = parser.parse_args(argv)
-    try:
-        evaluate(args, note=lambda text: print(f"{parser.prog}: {text}", file=sys.stderr))
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return parser
 
 
-def evaluate(args: argparse.Namespace, note: Callable[[str], None]) -> None:
-    """Compute and print the tables of one score file; `note` tells what is odd but no reason to stop.
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), command, argv)
+
+
+def command(args: argparse.Namespace) -> int:
+    """Compute and print the tables of one score file.
 
     Raises:
         InputError: anything about the files or flags that would make the tables wrong.
     """
-    track, subset, folder = args.track, args.subset, Path(args.metadata) / args.track
-    key_path = folder / "CM" / "trial_metadata.txt"
-    if not key_path.is_file():
-        raise InputError(f"{key_path}: not there; {where_to_get(track, args.metadata)}")
-    if subset in PA_HIDDEN and track != "PA" and (track == "DF" or args.c012_path is None):
-        raise InputError(f"--subset {subset} is a subset of the track PA; {track} has progress, eval and hidden")
-    c012_path = None if track == "DF" else choose_c012_path(args, folder)
-
-    keys = read_keys(key_path, columns=key_columns(track))
-    if keys.track != track:
-        raise InputError(f"{key_path}: this is the key of {keys.track}, not of {track}; check --metadata")
-    scores = keys.align(read_scores(args.cm_score_file, finite=False, tabs=False))
-    trials = choose_trials(args, keys, scores, note)
-
+    track, folder = args.track, Path(args.metadata) / args.track
+    c012_path, keys, scores = read_inputs(args, folder)
+    trials = choose_trials(args, keys, scores)
     c012 = None
     if c012_path is not None:
         if args.recompute_c012:
             asv_trials = asv.read_asv_trials(
-                folder, track, subset, score_path=args.asv_score_file, columns=tuple(key_columns(track))
+                folder, track, args.subset, score_path=args.asv_score_file, columns=tuple(key_columns(track))
             )
-            asv.write_c012(Path(c012_path), compute_c012(track, asv_trials))
-        c012 = read_c012(Path(c012_path), args, folder, note)
+            tdcf.write_c012(Path(c012_path), compute_c012(track, asv_trials))
+        c012 = read_c012(Path(c012_path), args, folder)
 
     result = compute_tables(track, trials, c012)
-    for remark in remarks_on(trials, result):
-        note(remark)
-    print(report(track, result, c012_path, recomputed=args.recompute_c012), end="")
+    for warning in warnings_of(trials, result):
+        note(warning)
+    print(official_output.report(track, result.eer, result.min_tdcf, c012_path, recomputed=args.recompute_c012), end="")
     if args.json or args.csv:
         interval = pooled_interval(trials)
         if args.json:
             files.write_json(args.json, as_json(args, trials, result, interval))
         if args.csv:
             files.write_text(args.csv, as_csv(track, result, interval))
+    return 0
+
+
+def note(text: str) -> None:
+    """Tell what is odd, but no reason to stop."""
+    print(f"main.py: {text}", file=sys.stderr)
+
+
+def read_inputs(args: argparse.Namespace, folder: Path) -> tuple[str | None, Keys, np.ndarray]:
+    """Where the t-DCF coefficients are (None on DF), the keys, and the score of each trial of the keys.
+
+    Raises:
+        InputError: they are not there, or do not belong together.
+    """
+    track, subset = args.track, args.subset
+    key_path = folder / "CM" / "trial_metadata.txt"
+    if not key_path.is_file():
+        raise InputError(f"{key_path}: not there; {where_to_get(track, args.metadata)}")
+    if subset in PA_HIDDEN and track != "PA" and (track == "DF" or args.c012_path is None):
+        raise InputError(f"--subset {subset} is a subset of the track PA; {track} has progress, eval and hidden")
+    c012_path = None if track == "DF" else choose_c012_path(args, folder)
+    keys = read_keys(key_path, columns=key_columns(track))
+    if keys.track != track:
+        raise InputError(f"{key_path}: this is the key of {keys.track}, not of {track}; check --metadata")
+    return c012_path, keys, keys.align(read_scores(args.cm_score_file, finite=False, tabs=False))
 
 
 def where_to_get(track: str, metadata: str) -> str:
@@ -346,14 +197,14 @@ def where_to_get(track: str, metadata: str) -> str:
 
 
 def choose_c012_path(args: argparse.Namespace, folder: Path) -> str:
-    """Where the t-DCF weights are, or will be written.
+    """Where the t-DCF coefficients are, or will be written.
 
     Raises:
         InputError: there is no such place, or writing would overwrite the organisers' file.
     """
-    own = asv.c012_path(folder, args.track, args.subset)
+    own = tdcf.c012_path(folder, args.track, args.subset)
     if args.recompute_c012:
-        organisers = [folder / f"{args.track}-C012-{tag}.npy" for tag in asv.C012_TAGS[args.track].values()]
+        organisers = [folder / f"{args.track}-C012-{tag}.npy" for tag in tdcf.C012_TAGS[args.track].values()]
         if args.c012_path is None or Path(args.c012_path).resolve() in [path.resolve() for path in organisers]:
             raise InputError(
                 f"--recompute-c012 would overwrite the organisers' {own or folder}; "
@@ -368,15 +219,15 @@ def choose_c012_path(args: argparse.Namespace, folder: Path) -> str:
         return str(args.c012_path)
     if own is None:
         raise InputError(
-            f"--subset {args.subset}: {args.track} has two hidden sets with weights of their own; choose hidden1_PA or "
-            f"hidden2_PA, or pool them with --recompute-c012 --c012-path FILE"
+            f"--subset {args.subset}: {args.track} has two hidden sets with coefficients of their own; choose "
+            f"hidden1_PA or hidden2_PA, or pool them with --recompute-c012 --c012-path FILE"
         )
     if not own.is_file():
         raise InputError(f"{own}: not there; {where_to_get(args.track, args.metadata)}")
     return str(own)
 
 
-def choose_trials(args: argparse.Namespace, keys: Keys, scores: np.ndarray, note: Callable[[str], None]) -> Trials:
+def choose_trials(args: argparse.Namespace, keys: Keys, scores: np.ndarray) -> Trials:
     """The trials of the subset, sorted.
 
     Raises:
@@ -400,36 +251,37 @@ def choose_trials(args: argparse.Namespace, keys: Keys, scores: np.ndarray, note
     return sort_trials(args.track, scores[chosen], keys.bonafide[chosen], columns)
 
 
-def read_c012(path: Path, args: argparse.Namespace, folder: Path, note: Callable[[str], None]) -> asv.C012:
-    """Read the t-DCF weights, and see that they are not those of another subset or track.
+def read_c012(path: Path, args: argparse.Namespace, folder: Path) -> tdcf.C012:
+    """Read the t-DCF coefficients, and see that they are not those of another subset or track.
 
     Raises:
         InputError: the file is damaged, is of another track, or is the organisers' of another subset.
     """
-    c012 = asv.read_c012(path)
+    c012 = tdcf.read_c012(path)
     if not any(c.level in c012 for c in ROWS[args.track] if c is not POOLED):
-        raise InputError(f"{path}: holds no weights of the track {args.track}; check --c012-path")
-    others = {s: tag for s, tag in asv.C012_TAGS[args.track].items() if s != args.subset}
+        raise InputError(f"{path}: holds no coefficients of the track {args.track}; check --c012-path")
+    others = {s: tag for s, tag in tdcf.C012_TAGS[args.track].items() if s != args.subset}
     for other, tag in others.items():
         organisers = folder / f"{args.track}-C012-{tag}.npy"
         copied = organisers.is_file() and organisers.read_bytes() == path.read_bytes()
         if copied or path.name == organisers.name:
             raise InputError(
-                f"{path}: these are the organisers' t-DCF weights of the subset {other}, not {args.subset}"
+                f"{path}: these are the organisers' t-DCF coefficients of the subset {other}, not {args.subset}"
             )
-        if organisers.is_file() and asv.same_c012(asv.read_c012(organisers), c012):
-            note(f"{path}: holds the t-DCF weights of the subset {other}, not {args.subset}: min t-DCF will be wrong")
+        if organisers.is_file() and tdcf.same_c012(tdcf.read_c012(organisers), c012):
+            held = f"the t-DCF coefficients of the subset {other}, not {args.subset}"
+            note(f"{path}: holds {held}: min t-DCF will be wrong")
     return c012
 
 
-def remarks_on(trials: Trials, result: Tables) -> list[str]:
-    found = []
+def warnings_of(trials: Trials, result: Tables) -> list[str]:
+    warnings = []
     if not math.isnan(result.pooled.eer) and result.pooled.eer > 0.5:
-        found += remarks(trials.scores[trials.is_bonafide], trials.scores[~trials.is_bonafide])
+        warnings += score_warnings(trials.scores[trials.is_bonafide], trials.scores[~trials.is_bonafide])
     if result.odd:
         cells = ", ".join(result.odd[: tables.N_SHOWN]) + (", ..." if len(result.odd) > tables.N_SHOWN else "")
-        found.append(f"{len(result.odd)} cells with fewer than 3 distinct scores are left blank ({cells})")
-    return found
+        warnings.append(f"{len(result.odd)} cells with fewer than 3 distinct scores are left blank ({cells})")
+    return warnings
 
 
 # --json and --csv
@@ -445,7 +297,7 @@ def pooled_interval(trials: Trials) -> Interval | None:
 def as_json(args: argparse.Namespace, trials: Trials, result: Tables, interval: Interval | None) -> dict[str, Any]:
     """Fractions, not percent; null where a cell is blank."""
 
-    def known(values: np.ndarray) -> list[list[float | None]]:
+    def nulled(values: np.ndarray) -> list[list[float | None]]:
         return [[None if math.isnan(v) else v for v in row] for row in values.tolist()]
 
     n_bonafide = int(trials.is_bonafide.sum())
@@ -461,12 +313,12 @@ def as_json(args: argparse.Namespace, trials: Trials, result: Tables, interval: 
             "threshold": None if blank else result.pooled.threshold,
             "eer_interval": interval,
             "interval": {"level": LEVEL, "method": "bootstrap by trial", "n_resamples": N_RESAMPLES, "seed": SEED},
-            "min_tdcf": None if result.min_tdcf is None else known(result.min_tdcf)[-1][-1],
+            "min_tdcf": None if result.min_tdcf is None else nulled(result.min_tdcf)[-1][-1],
         },
         "rows": [row.level for row in ROWS[args.track]],
         "columns": [column.level for column in COLUMNS[args.track]],
-        "eer": known(result.eer),
-        "min_tdcf": None if result.min_tdcf is None else known(result.min_tdcf),
+        "eer": nulled(result.eer),
+        "min_tdcf": None if result.min_tdcf is None else nulled(result.min_tdcf),
     }
 
 

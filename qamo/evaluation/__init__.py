@@ -7,6 +7,10 @@ Imports every room below. Only `score_set.py` and `check.py` import PyTorch.
     part_files.py   what is kept while a set is scored
     check.py        dry run: all inputs looked at, nothing written
     results.py      the end of a run: calibration, results, the table of them
+    intervals.py    how certain an EER is, and the difference between two
+    resampling.py   how resamples of a bootstrap are drawn
     calibration.py  score to log-likelihood ratio, probability and verdict
     breakdown.py    results by condition, speaker and MOS band; the worst errors
+    tdcf.py         pooled min t-DCF of ASVspoof 2021, and the files of its coefficients
+    sasv.py         ASVspoof 5, track 2: a-DCF and tandem EER
 """

@@ -1,4 +1,4 @@
-"""What scores say of a detector beyond one number: by condition, by speaker, by quality, and where it errs.
+"""Results by condition, speaker and MOS band, and the worst errors.
 
 Everything here takes a `System`, the scores of one detector in the order of the keys, and gives numbers; rates are
 shares in [0, 1]. N is the number of trials.
@@ -21,16 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval_metrics import (
-    EER,
-    Difference,
-    Interval,
-    bootstrap_difference,
-    bootstrap_eer,
-    det_curve,
-    equal_error_rate,
-)
+from eval_metrics import EER, det_curve, equal_error_rate
 from qamo import InputError
+from qamo.evaluation.intervals import Difference, Interval, bootstrap_difference, bootstrap_eer
 
 Z95 = NormalDist().inv_cdf(0.975)
 
@@ -71,8 +64,8 @@ class Measured(NamedTuple):
     eer: float | None
     low: float | None
     high: float | None
-    frr: float | None  # share of bona fide trials at or below the threshold of the whole set
-    far: float | None  # share of spoofed trials above it
+    miss: float | None  # share of bona fide trials at or below the threshold of the whole set
+    false_alarm: float | None  # share of spoofed trials above it
 
 
 def measure(
@@ -85,9 +78,9 @@ def measure(
         eer = equal_error_rate(positive, negative).eer
         if n_resamples:
             low, high = bootstrap_eer(positive, negative, n_resamples=n_resamples, seed=seed)
-    frr = float((positive <= system.threshold).mean()) if len(positive) else None
-    far = float((negative > system.threshold).mean()) if len(negative) else None
-    return Measured(len(positive), len(negative), eer, low, high, frr, far)
+    miss = float((positive <= system.threshold).mean()) if len(positive) else None
+    false_alarm = float((negative > system.threshold).mean()) if len(negative) else None
+    return Measured(len(positive), len(negative), eer, low, high, miss, false_alarm)
 
 
 class Factor(NamedTuple):
@@ -103,15 +96,15 @@ class Factor(NamedTuple):
         n_bonafide = np.bincount(self.codes[is_bonafide], minlength=n)
         n_spoof = np.bincount(self.codes[~is_bonafide], minlength=n)
         says_nothing_of_bonafide = not (n_bonafide.astype(bool) & n_spoof.astype(bool)).any()
-        found = []
+        masks = []
         for code, level in enumerate(self.levels):
-            here = self.codes == code
+            has_level = self.codes == code
             if says_nothing_of_bonafide:
                 if n_spoof[code]:
-                    found.append((level, is_bonafide, here & ~is_bonafide))
+                    masks.append((level, is_bonafide, has_level & ~is_bonafide))
             else:
-                found.append((level, here & is_bonafide, here & ~is_bonafide))
-        return found
+                masks.append((level, has_level & is_bonafide, has_level & ~is_bonafide))
+        return masks
 
 
 def by_factor(system: System, factor: Factor, *, n_resamples: int = 0, seed: int = 0) -> list[tuple[str, Measured]]:
@@ -181,12 +174,12 @@ def mos_bands(mos: np.ndarray, edges: Sequence[float]) -> Factor:
 
 def mos_results(system: System, bands: Factor, *, n_resamples: int, seed: int) -> list[tuple[str, Measured]]:
     """Results of each MOS band: bona fide and spoofed trials of that band only, even where no band has both."""
-    found = []
+    results = []
     for code, level in enumerate(bands.levels):
-        here = bands.codes == code
-        masks = here & system.is_bonafide, here & ~system.is_bonafide
-        found.append((level, measure(system, *masks, n_resamples=n_resamples, seed=seed)))
-    return found
+        in_band = bands.codes == code
+        masks = in_band & system.is_bonafide, in_band & ~system.is_bonafide
+        results.append((level, measure(system, *masks, n_resamples=n_resamples, seed=seed)))
+    return results
 
 
 class Correlation(NamedTuple):
@@ -231,18 +224,18 @@ class Mistake(NamedTuple):
 def worst(system: System, n: int) -> tuple[list[Mistake], list[Mistake]]:
     """At most `n` bona fide trials rejected with the lowest scores, and `n` spoofed ones accepted with the highest."""
     scale = float(system.values.std()) or 1.0
-    found: list[list[Mistake]] = []
+    mistakes: list[list[Mistake]] = []
     for wanted, sign in ((system.is_bonafide, -1.0), (~system.is_bonafide, 1.0)):
         wrong = system.values <= system.threshold if sign < 0 else system.values > system.threshold
         indices = np.flatnonzero(wanted & wrong)
         order = np.argsort(-sign * system.values[indices], kind="stable")[:n]
-        found.append(
+        mistakes.append(
             [
                 Mistake(int(i), float(system.values[i]), abs(float(system.values[i]) - system.threshold) / scale)
                 for i in indices[order]
             ]
         )
-    return found[0], found[1]
+    return mistakes[0], mistakes[1]
 
 
 # Curves, thinned to what a screen shows
@@ -251,16 +244,17 @@ def worst(system: System, n: int) -> tuple[list[Mistake], list[Mistake]]:
 class DETPoints(NamedTuple):
     """A DET curve at given false alarm rates: the threshold that rejects fewest bona fide trials at that rate."""
 
-    frr: np.ndarray  # (P,)
+    miss: np.ndarray  # (P,)
     thresholds: np.ndarray  # (P,)
 
 
-def det_points(system: System, far: np.ndarray) -> DETPoints:
-    """The curve at increasing false alarm rates (P,): at each the least FRR whose FAR is not above it. Exact there."""
+def det_points(system: System, false_alarm: np.ndarray) -> DETPoints:
+    """At increasing false alarm rates (P,): the least miss rate whose false alarm rate is not above it; exact there."""
     det = det_curve(system.bonafide, system.spoof)
-    first = len(det.far) - np.searchsorted(det.far[::-1], far, side="right")  # det.far falls
-    first = np.minimum(first, len(det.far) - 1)
-    return DETPoints(det.frr[first], det.thresholds[first])
+    n_points = len(det.miss)
+    first = n_points - np.searchsorted(det.false_alarm[::-1], false_alarm, side="right")  # the rate falls along a curve
+    first = np.minimum(first, n_points - 1)
+    return DETPoints(det.miss[first], det.thresholds[first])
 
 
 class Histogram(NamedTuple):
@@ -269,8 +263,8 @@ class Histogram(NamedTuple):
     edges: np.ndarray  # (B + 1,)
     bonafide: np.ndarray  # (B,), sums to 1
     spoof: np.ndarray  # (B,)
-    frr: np.ndarray  # (B + 1,)
-    far: np.ndarray  # (B + 1,)
+    miss: np.ndarray  # (B + 1,)
+    false_alarm: np.ndarray  # (B + 1,)
     n_outside: int  # trials beyond the edges, counted in the outermost bins
 
 

@@ -1,4 +1,4 @@
-"""From a score to what it is worth: a log-likelihood ratio, a probability, a verdict.
+"""Calibration: turn a score into a log-likelihood ratio, a probability and a verdict.
 
 A score is a cosine (or a logit): higher means bona fide, and that is all it says. A logistic regression on scores of
 recordings whose class is known makes a log-likelihood ratio of it, `slope * score + offset` in natural units: how
@@ -123,15 +123,25 @@ def fit(bonafide: np.ndarray, spoof: np.ndarray) -> tuple[float, float]:
     centre, spread = float(scores.mean()), float(scores.std())
     design = np.stack([(scores - centre) / spread, np.ones_like(scores)], axis=1)  # (N, 2)
 
+    beta = newton(design, target, weight)
+    slope = float(beta[0]) / spread
+    if not slope > 0:
+        raise InputError("calibration: the scores do not rise from spoofed to bona fide speech")
+    return slope, float(beta[1]) - slope * centre
+
+
+def newton(design: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Coefficients of least weighted cross-entropy: (N, K), targets (N,) in [0, 1], weights (N,) -> (K,)."""
+
     def cost(beta: np.ndarray) -> float:
         odds = design @ beta
         return float(weight @ (np.logaddexp(0, odds) - target * odds))
 
-    beta = np.zeros(2)
+    beta = np.zeros(design.shape[1])
     for _ in range(100):  # Newton's method with halved steps; the cost is convex
         p = 1 / (1 + np.exp(-np.clip(design @ beta, -500, 500)))
         gradient = design.T @ (weight * (p - target))
-        hessian = design.T @ ((weight * p * (1 - p))[:, None] * design) + 1e-12 * np.eye(2)
+        hessian = design.T @ ((weight * p * (1 - p))[:, None] * design) + 1e-12 * np.eye(len(beta))
         step = np.linalg.solve(hessian, gradient)
         scale = 1.0
         while cost(beta - scale * step) > cost(beta) and scale > 1e-6:
@@ -139,10 +149,7 @@ def fit(bonafide: np.ndarray, spoof: np.ndarray) -> tuple[float, float]:
         beta = beta - scale * step
         if np.abs(scale * step).max() < 1e-10:
             break
-    slope = float(beta[0]) / spread
-    if not slope > 0:
-        raise InputError("calibration: the scores do not rise from spoofed to bona fide speech")
-    return slope, float(beta[1]) - slope * centre
+    return beta
 
 
 def fit_files(
@@ -214,13 +221,13 @@ def from_dict(content: Any, where: object) -> Calibration:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{where}: expected a calibration ({FORMAT!r}), found something else")
     try:
-        found = Calibration(**{key: value for key, value in content.items() if key != "format"})
+        calibration = Calibration(**{key: value for key, value in content.items() if key != "format"})
     except TypeError as error:
         raise InputError(f"{where}: not a calibration of this version ({error})") from None
-    numbers = (found.slope, found.offset, found.eer_threshold)
-    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers) or found.slope <= 0:
+    numbers = (calibration.slope, calibration.offset, calibration.eer_threshold)
+    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers) or calibration.slope <= 0:
         raise InputError(f"{where}: slope, offset and eer_threshold must be finite, and slope above 0")
-    return found
+    return calibration
 
 
 def _logistic(x: float) -> float:

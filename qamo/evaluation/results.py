@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval_metrics import bootstrap_eer, equal_error_rate
+from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.audio import diagnostics, load
 from qamo.config.schema import Config
 from qamo.evaluation import calibration
+from qamo.evaluation.intervals import bootstrap_eer
+from qamo.evaluation.tdcf import pooled_min_tdcf
 from qamo.files import write_json
 from qamo.training.folder import DEV, RunFolder
-from qamo.trials.asv import pooled_min_tdcf
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 

@@ -26,6 +26,7 @@ from qamo import InputError
 from qamo.audio import load as audio
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, Measured, System
+from qamo.evaluation.intervals import Difference, Interval, bootstrap_eer
 from qamo.report.page import COLORS, DASHES, Chart, Markup, Section, rounded, slug
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import Keys
@@ -45,7 +46,7 @@ class Pair(NamedTuple):
 
     a: System
     b: System
-    differences: list[tuple[eval_metrics.Difference, str]]  # EER of a - EER of b, and what was drawn
+    differences: list[tuple[Difference, str]]  # EER of a - EER of b, and what was drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class Set:
     mos: np.ndarray | None  # (N,)
     n_resamples: int
     seed: int
-    asv: eval_metrics.Weights | None = None  # of the t-DCF of ASVspoof 2019
+    asv: eval_metrics.TDCFCoefficients | None = None  # of the t-DCF of ASVspoof 2019
     factors: dict[str, Factor] = field(default_factory=dict)  # those that were asked for
 
     @cached_property
@@ -70,15 +71,15 @@ class Set:
         return speaker.codes if len(speaker.levels) > 1 else None
 
     @cached_property
-    def intervals(self) -> list[eval_metrics.Interval]:
+    def intervals(self) -> list[Interval]:
         """For each system the interval of its EER when trials are drawn."""
         return [
-            eval_metrics.bootstrap_eer(system.bonafide, system.spoof, n_resamples=self.n_resamples, seed=self.seed)
+            bootstrap_eer(system.bonafide, system.spoof, n_resamples=self.n_resamples, seed=self.seed)
             for system in self.systems
         ]
 
     @cached_property
-    def speaker_intervals(self) -> list[eval_metrics.Interval | None]:
+    def speaker_intervals(self) -> list[Interval | None]:
         """For each system the interval of its EER when whole speakers are drawn."""
         options = {"n_resamples": self.n_resamples, "seed": self.seed}
         return [breakdown.speaker_interval(system, self.speakers, **options) for system in self.systems]
@@ -136,7 +137,7 @@ def summarize(found: Set) -> tuple[Markup, str]:
             f"<strong>{100 * system.eer.eer:.2f} %</strong><small>equal error rate<br>95 % interval "
             f"{100 * low:.2f} to {100 * high:.2f}{speaker}</small></li>"
         )
-        for remark in eval_metrics.remarks(system.bonafide, system.spoof):
+        for remark in eval_metrics.score_warnings(system.bonafide, system.spoof):
             remarks.append(f'<p class="remark"><b>{html.escape(system.label)}</b>: {html.escape(remark)}.</p>')
     text = f'<ul class="cards">{"".join(cards)}</ul>{"".join(remarks)}'
     if len(found.systems) > 1:
@@ -161,7 +162,7 @@ def verdict(found: Set) -> str:
     return sentence + "."
 
 
-def span(interval: eval_metrics.Interval) -> str:
+def span(interval: Interval) -> str:
     return f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
 
 
@@ -194,7 +195,7 @@ def rates(found: Set) -> Section:
         if given:
             measured = breakdown.measure(system, found.keys.bonafide, ~found.keys.bonafide)
             known = system.given_threshold is not None
-            row += [system.threshold, measured.frr, measured.far] if known else [None, None, None]
+            row += [system.threshold, measured.miss, measured.false_alarm] if known else [None, None, None]
         rows.append(row)
     note = (
         f"Intervals: percentile bootstrap with {found.n_resamples:,} resamples of trials within each class"
@@ -224,7 +225,7 @@ def pooled_tdcf(found: Set, system: System) -> float | None:
         return eval_metrics.min_tdcf(system.bonafide, system.spoof, found.asv)
     if found.keys.track not in ("LA", "PA") or found.subset is None:
         return None
-    from qamo.trials.asv import pooled_min_tdcf
+    from qamo.evaluation.tdcf import pooled_min_tdcf
 
     return pooled_min_tdcf(system.bonafide, system.spoof, found.keys.path, track=found.keys.track, subset=found.subset)
 
@@ -274,8 +275,8 @@ def det_chart(found: Set) -> Chart:
                 "label": system.label,
                 "color": COLORS[k % len(COLORS)],
                 "dash": DASHES[k % len(DASHES)],
-                "values": rounded([inverse(max(r, low)) if r <= high else np.nan for r in points.frr], 6),
-                "text": [f"{100 * r:.3g} % (threshold {t:.4g})" for r, t in zip(points.frr, points.thresholds)],
+                "values": rounded([inverse(max(r, low)) if r <= high else np.nan for r in points.miss], 6),
+                "text": [f"{100 * r:.3g} % (threshold {t:.4g})" for r, t in zip(points.miss, points.thresholds)],
             }
         )
         at = inverse(min(max(system.eer.eer, low), high))
@@ -346,7 +347,7 @@ def histogram_chart(system: System, k: int) -> Chart:
         }
         for color, label, share in bars
     ]
-    for label, rate in (("misses there", spread.frr), ("false alarms there", spread.far)):
+    for label, rate in (("misses there", spread.miss), ("false alarms there", spread.false_alarm)):
         series.append(
             {"label": label, "hidden": True, "values": [None] * len(rate), "text": [f"{100 * r:.2f} %" for r in rate]}
         )
@@ -442,7 +443,7 @@ def level_table(
         row: list[Any] = [level, first.n_bonafide, first.n_spoof]
         for result in results:
             measured = result[i][1]
-            row += [(measured.eer, measured.low, measured.high), measured.frr, measured.far]
+            row += [(measured.eer, measured.low, measured.high), measured.miss, measured.false_alarm]
         rows.append(row)
     at = ", ".join(
         f"{_number(s.threshold)} for {s.label} ({'of the EER of all trials' if s.given_threshold is None else 'given'})"
@@ -550,7 +551,7 @@ def quality(found: Set, edges: Sequence[float]) -> Section:
 
 def measure_alone(found: Set, mos: np.ndarray) -> tuple[float, float, float]:
     parts = mos[found.keys.bonafide], mos[~found.keys.bonafide]
-    interval = eval_metrics.bootstrap_eer(*parts, n_resamples=found.n_resamples, seed=found.seed)
+    interval = bootstrap_eer(*parts, n_resamples=found.n_resamples, seed=found.seed)
     return (eval_metrics.equal_error_rate(*parts).eer, *interval)
 
 

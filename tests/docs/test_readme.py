@@ -34,13 +34,13 @@ import inference
 import main
 import model
 import serve
-from eval_metrics import Weights
+from eval_metrics import TDCFCoefficients
 from qamo import InputError
 from qamo.config.flags import config_from
 from qamo.config.parts import XLSRConfig
 from qamo.config.schema import DataConfig, EvalConfig
+from qamo.evaluation import tdcf
 from qamo.export.model_card import LINES
-from qamo.trials import asv
 from tests.support.tiny_corpus import RATE, tone
 from tests.support.xlsr import as_fairseq, xlsr
 
@@ -316,8 +316,10 @@ def build(root: Path) -> None:
             for i, (name, label) in enumerate(zip(names, labels))
         ]
         write(archives / "keys" / track / "CM" / "trial_metadata.txt", rows)
-    weights = {row: dict.fromkeys([*codecs, asv.POOLED], Weights(0.1, 0.9, 1.0)) for row in [*attacks, asv.POOLED]}
-    asv.write_c012(archives / "keys" / "LA" / "LA-C012-eval.npy", weights)
+    weights = {
+        row: dict.fromkeys([*codecs, tdcf.POOLED], TDCFCoefficients(0.1, 0.9, 1.0)) for row in [*attacks, tdcf.POOLED]
+    }
+    tdcf.write_c012(archives / "keys" / "LA" / "LA-C012-eval.npy", weights)
     labels = [i % 2 == 0 for i in range(10)]
     wild = archives / "release_in_the_wild"
     tones(wild, [f"{i}.wav" for i in range(10)], labels)

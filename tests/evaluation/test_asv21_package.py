@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval_metrics import Weights, asv_errors, asv_weights, bootstrap_eer, equal_error_rate, min_tdcf
+from eval_metrics import TDCFCoefficients, asv_errors, equal_error_rate, min_tdcf, tdcf_coefficients
 from qamo import InputError
+from qamo.evaluation import tdcf
+from qamo.evaluation.intervals import bootstrap_eer
 from qamo.trials import asv
 
 PACKAGE = Path(__file__).parents[2] / "2021" / "eval-package"
@@ -74,9 +76,9 @@ def test_every_golden_table_is_printed_byte_for_byte(official, monkeypatch, caps
         args += ["--asv-score-file", case["asv_score_file"]] if case["asv_score_file"] else []
         args += ["--c012-path", case["c012_path"]] if case["c012_path"] else []
         if case["name"] == "LA_eval_c012_holes":
-            weights = asv.read_c012("keys/LA/LA-C012-eval.npy")
+            weights = tdcf.read_c012("keys/LA/LA-C012-eval.npy")
             del weights["A07"], weights["A08"]["opus"]
-            asv.write_c012(Path(case["c012_path"]), weights)
+            tdcf.write_c012(Path(case["c012_path"]), weights)
         status, out, err = run(capsys, *args)
         if "exception" in case:
             assert status == 2, case["name"]
@@ -133,15 +135,15 @@ def test_the_readme_names_every_difference():
 @pytest.mark.parametrize("name", ["LA_eval_numpy1_pickle", "LA_eval_numpy2_pickle"])
 def test_weights_are_read_as_either_numpy_pickled_them_and_written_as_numpy_does(name, tmp_path):
     golden = json.loads((GOLDENS / "asv21_small" / "c012" / "LA_eval_recompute.json").read_text())
-    read = asv.read_c012(GOLDENS / "asv21_small" / "c012" / f"{name}.npy")
+    read = tdcf.read_c012(GOLDENS / "asv21_small" / "c012" / f"{name}.npy")
     assert {row: {column: cell._asdict() for column, cell in of.items()} for row, of in read.items()} == {
         row: {column: {key.lower(): value for key, value in cell.items()} for column, cell in of.items()}
         for row, of in golden.items()
     }
-    asv.write_c012(tmp_path / "x.npy", read)
+    tdcf.write_c012(tmp_path / "x.npy", read)
     assert np.load(tmp_path / "x.npy", allow_pickle=True).tolist() == golden
     np.save(tmp_path / "saved.npy", np.array(golden, dtype=object))
-    assert asv.read_c012(tmp_path / "saved.npy") == read
+    assert tdcf.read_c012(tmp_path / "saved.npy") == read
 
 
 @needs_goldens
@@ -152,7 +154,7 @@ def test_the_tables_of_the_organisers_have_our_layout(monkeypatch):
             continue  # t-DCF weights, not a table
         track, metric = name.split("_", 1)
         values = np.array([[np.nan if v is None else v for v in row] for row in figures["values"]], float)
-        text = package.render(values, track, "1.4f" if metric == "min_tdcf" else "1.2f")
+        text = package.official_output.render(values, track, "1.4f" if metric == "min_tdcf" else "1.2f")
         lines = (GOLDENS / "notebook" / f"{name}.txt").read_text().splitlines()
         plain = lines[lines.index("\\end{tabular}") + 2 :]
         ours = text.splitlines()
@@ -229,7 +231,7 @@ def test_every_cell_is_what_its_trials_give_when_they_are_chosen_one_by_one(smal
                 continue
             target, nontarget = chosen(verifications, "target"), chosen(verifications, "nontarget")
             threshold = equal_error_rate(target, nontarget).threshold
-            weights = asv_weights(asv_errors(target, nontarget, chosen(verifications, "spoof"), threshold))
+            weights = tdcf_coefficients(asv_errors(target, nontarget, chosen(verifications, "spoof"), threshold))
             assert tables["eer"][i][j] == equal_error_rate(bonafide, spoof).eer
             assert tables["min_tdcf"][i][j] == min_tdcf(bonafide, spoof, weights)
     assert tables["eer"][-1][-1] == tables["pooled"]["eer"]
@@ -251,12 +253,12 @@ def test_pooled_min_tdcf_is_that_of_the_package_from_weights_or_from_asv_scores(
     kept = [(line.split()[5], score) for line, (_, score) in zip(rows, scores) if line.endswith("eval")]
     bonafide = np.array([score for label, score in kept if label == "bonafide"])
     spoof = np.array([score for label, score in kept if label == "spoof"])
-    assert asv.pooled_min_tdcf(bonafide, spoof, cm_key) == wanted
+    assert tdcf.pooled_min_tdcf(bonafide, spoof, cm_key) == wanted
     shutil.copy("c.npy", "keys/LA/LA-C012-eval.npy")
     shutil.rmtree("keys/LA/ASV")
-    assert asv.pooled_min_tdcf(bonafide, spoof, cm_key) == wanted
-    assert asv.pooled_min_tdcf(bonafide, spoof, cm_key, subset="progress") is None
-    assert asv.pooled_min_tdcf(bonafide, spoof, cm_key, track="DF") is None
+    assert tdcf.pooled_min_tdcf(bonafide, spoof, cm_key) == wanted
+    assert tdcf.pooled_min_tdcf(bonafide, spoof, cm_key, subset="progress") is None
+    assert tdcf.pooled_min_tdcf(bonafide, spoof, cm_key, track="DF") is None
 
 
 def test_asv_scores_are_joined_by_speaker_and_trial_whatever_their_order(small, capsys):
@@ -266,7 +268,7 @@ def test_asv_scores_are_joined_by_speaker_and_trial_whatever_their_order(small, 
     np.random.default_rng(1).shuffle(shuffled)
     Path("shuffled.txt").write_text("\n".join(shuffled) + "\n")
     run(capsys, *LA_EVAL, "--recompute-c012", "--c012-path", "d.npy", "--asv-score-file", "shuffled.txt")
-    assert asv.same_c012(asv.read_c012("c.npy"), asv.read_c012("d.npy"))
+    assert tdcf.same_c012(tdcf.read_c012("c.npy"), tdcf.read_c012("d.npy"))
 
 
 def test_the_asv_threshold_is_that_of_the_official_order_of_equal_scores(tmp_path):
@@ -338,19 +340,19 @@ def test_weights_of_another_subset_or_track_are_refused(small, capsys):
     for path in ("keys/LA/LA-C012-prog.npy", "renamed.npy"):
         status, _, err = run(capsys, *LA_EVAL, "--c012-path", path)
         assert status == 2
-        assert "weights of the subset progress, not eval" in err
-    recomputed = asv.read_c012("renamed.npy")
+        assert "coefficients of the subset progress, not eval" in err
+    recomputed = tdcf.read_c012("renamed.npy")
     Path("renamed.npy").write_bytes(
         pickle.dumps({r: {c: w._asdict() for c, w in of.items()} for r, of in recomputed.items()})
     )
     status, _, err = run(capsys, *LA_EVAL, "--c012-path", "renamed.npy")
     assert status == 2  # keys C0 are missing: not a file of weights
-    asv.write_c012(Path("renamed.npy"), {**recomputed, "extra": {"x": Weights(0.0, 0.0, 0.0)}})
+    tdcf.write_c012(Path("renamed.npy"), {**recomputed, "extra": {"x": TDCFCoefficients(0.0, 0.0, 0.0)}})
     assert run(capsys, *LA_EVAL, "--c012-path", "renamed.npy")[0] == 0
-    asv.write_c012(Path("other.npy"), {"R1": {"r1": Weights(0.1, 0.5, 0.5)}})
+    tdcf.write_c012(Path("other.npy"), {"R1": {"r1": TDCFCoefficients(0.1, 0.5, 0.5)}})
     status, _, err = run(capsys, *LA_EVAL, "--c012-path", "other.npy")
     assert status == 2
-    assert "holds no weights of the track LA" in err
+    assert "holds no coefficients of the track LA" in err
 
 
 def test_recomputed_weights_of_another_subset_give_a_warning(small, capsys):
@@ -361,7 +363,7 @@ def test_recomputed_weights_of_another_subset_give_a_warning(small, capsys):
     Path("keys/LA/LA-C012-prog.npy").write_bytes(pickle.dumps(data, protocol=4))
     status, _, err = run(capsys, *LA_EVAL, "--c012-path", "mine.npy")
     assert status == 0
-    assert "holds the t-DCF weights of the subset progress, not eval: min t-DCF will be wrong" in err
+    assert "holds the t-DCF coefficients of the subset progress, not eval: min t-DCF will be wrong" in err
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(small, tmp_path, capsys):
@@ -378,7 +380,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(small, tmp_pat
         Path("evil.npy").write_bytes(payload)
         status, _, err = run(capsys, *LA_EVAL, "--c012-path", "evil.npy")
         assert status == 2
-        assert "expected a file of t-DCF weights" in err
+        assert "expected a file of t-DCF coefficients" in err
     assert not (tmp_path / "owned").exists()
 
 
@@ -521,5 +523,5 @@ def test_an_absent_archive_and_an_unknown_track_are_told(site, tmp_path, capsys)
 
 def test_damaged_weights_of_the_organisers_are_told_from_main_py_too(small):
     Path("keys/LA/LA-C012-eval.npy").write_bytes(b"not a pickle")
-    with pytest.raises(InputError, match="expected a file of t-DCF weights"):
-        asv.pooled_min_tdcf(np.arange(3.0), -np.arange(3.0), "keys/LA/CM/trial_metadata.txt")
+    with pytest.raises(InputError, match="expected a file of t-DCF coefficients"):
+        tdcf.pooled_min_tdcf(np.arange(3.0), -np.arange(3.0), "keys/LA/CM/trial_metadata.txt")

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from eval_metrics import bootstrap_eer, equal_error_rate
+from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
+from qamo.evaluation.intervals import bootstrap_eer
 
 
 def system(seed: int = 0, n: int = 400, gap: float = 1.5) -> System:
@@ -33,12 +34,12 @@ def test_an_attack_is_held_against_all_bona_fide_speech_and_a_codec_against_its_
         spoof = s.values[attack == code]
         assert measured.eer == equal_error_rate(s.bonafide, spoof).eer
         assert (measured.low, measured.high) == bootstrap_eer(s.bonafide, spoof, n_resamples=50, seed=3)
-        assert measured.far == (spoof > s.eer.threshold).mean()
+        assert measured.false_alarm == (spoof > s.eer.threshold).mean()
         assert (measured.n_bonafide, measured.n_spoof) == (s.is_bonafide.sum(), len(spoof))
     for code, (_, measured) in enumerate(breakdown.by_factor(s, Factor("codec", ["a", "b"], codec))):
         bonafide = s.values[s.is_bonafide & (codec == code)]
         assert measured.eer == equal_error_rate(bonafide, s.values[~s.is_bonafide & (codec == code)]).eer
-        assert measured.frr == (bonafide <= s.eer.threshold).mean()
+        assert measured.miss == (bonafide <= s.eer.threshold).mean()
         assert measured.low is None
     rows, columns, cells = breakdown.by_two_factors(
         s, Factor("attack", ["-", "A1", "A2", "A3"], attack), Factor("codec", ["a", "b"], codec)
@@ -56,16 +57,16 @@ def test_a_level_without_one_class_has_no_eer_but_counts_and_the_rate_of_the_oth
     assert level == "a"
     assert measured.n_spoof == 0
     assert measured.eer is None
-    assert measured.far is None
-    assert measured.frr is not None
+    assert measured.false_alarm is None
+    assert measured.miss is not None
 
 
 def test_rates_at_the_pooled_threshold_are_those_of_a_given_one_where_it_is_given():
     s = system()
     other = System(s.label, s.path, s.values, s.is_bonafide, given_threshold=0.25)
     measured = breakdown.measure(other, s.is_bonafide, ~s.is_bonafide)
-    assert measured.frr == (s.bonafide <= 0.25).mean()
-    assert measured.far == (s.spoof > 0.25).mean()
+    assert measured.miss == (s.bonafide <= 0.25).mean()
+    assert measured.false_alarm == (s.spoof > 0.25).mean()
     assert measured.eer == s.eer.eer
 
 
@@ -81,7 +82,7 @@ def test_det_points_are_the_least_miss_rate_whose_false_alarm_rate_is_not_above_
     s = System("s", Path("s"), values, np.arange(len(values)) < len(positive))
     wanted = np.linspace(0, 1, 17)
     points = breakdown.det_points(s, wanted)
-    for far, frr, threshold in zip(wanted, points.frr, points.thresholds):
+    for far, frr, threshold in zip(wanted, points.miss, points.thresholds):
         thresholds = [-1.0, *values]
         best = min((positive <= t).mean() for t in thresholds if (negative > t).mean() <= far)
         assert frr == best
@@ -154,7 +155,7 @@ def test_histograms_count_every_trial_and_their_rates_are_those_of_a_threshold_a
     assert found.bonafide.sum() == pytest.approx(1)
     assert found.spoof.sum() == pytest.approx(1)
     assert found.n_outside == 0
-    for edge, frr, far in list(zip(found.edges, found.frr, found.far))[::7]:
+    for edge, frr, far in list(zip(found.edges, found.miss, found.false_alarm))[::7]:
         assert frr == pytest.approx((s.bonafide <= edge).mean())
         assert far == pytest.approx((s.spoof > edge).mean())
 

@@ -9,26 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval_metrics import (
-    ASVSPOOF5_ASV,
     ASVErrors,
     Costs,
-    Weights,
+    TDCFCoefficients,
     actual_dcf,
     asv_errors,
-    asv_weights,
     cllr_bits,
     det_curve,
     eer_of_det,
     equal_error_rate,
-    legacy_weights,
-    min_adcf,
+    legacy_tdcf_coefficients,
     min_dcf,
     min_tdcf,
-    remarks,
-    tandem_eer,
+    score_warnings,
+    tdcf_coefficients,
     tdcf_of_det,
 )
 from qamo import InputError
+from qamo.evaluation.sasv import ASVSPOOF5_ASV, min_adcf, tandem_eer
 
 GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "eval_package"
 needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the goldens of the official packages are not here")
@@ -67,17 +65,17 @@ def test_curves_and_costs_equal_the_official_ones_bit_for_bit(case):
     golden = metric_cases()
     bonafide, spoof = floats(case["bona"]).astype(case["dtype"]), floats(case["spoof"]).astype(case["dtype"])
     det = det_curve(bonafide, spoof)
-    for name in ("frr", "far", "thresholds"):
+    for name, got in zip(("frr", "far", "thresholds"), det):
         if name in case["det"]:
-            np.testing.assert_array_equal(getattr(det, name), floats(case["det"][name]))
+            np.testing.assert_array_equal(got, floats(case["det"][name]))
     if isinstance(case["eer"], list):
         np.testing.assert_array_equal(eer_of_det(det), floats(case["eer"]))
     for name, rates in golden["asv_errors"].items():
         errors = ASVErrors(rates["Pfa"], rates["Pmiss"], rates["Pmiss_spoof"], rates["Pfa_spoof"])
         wanted = case["tdcf"][name]
-        weights = asv_weights(errors)
+        weights = tdcf_coefficients(errors)
         assert list(weights) == [float(text) for text in wanted["C012"]]
-        for form, form_weights in (("2021", weights), ("legacy", legacy_weights(errors))):
+        for form, form_weights in (("2021", weights), ("legacy", legacy_tdcf_coefficients(errors))):
             official = wanted[f"tdcf_{form}_min"]
             if isinstance(official, dict) or not len(bonafide) or not len(spoof):
                 with pytest.raises(InputError):
@@ -99,7 +97,7 @@ def test_asv_error_rates_equal_the_official_ones(case):
     threshold = eer_of_det(det_curve(target, nontarget)).threshold
     errors = asv_errors(target, nontarget, spoof, threshold)
     assert list(errors) == [float(text) for text in case["rates_fa_miss_missspoof_faspoof"]]
-    assert list(asv_weights(errors)) == [float(text) for text in case["C012"]]
+    assert list(tdcf_coefficients(errors)) == [float(text) for text in case["C012"]]
 
 
 def asvspoof5_table(name, n_columns):
@@ -164,7 +162,7 @@ def test_track_2_of_asvspoof5_equals_the_official_figures_pooled_and_by_conditio
             errors = asv_errors(asv[t], asv[n], asv[s], equal_error_rate(asv[t], asv[n]).threshold)
             # With ASV scores of one's own the official package mistakes the share of spoofs rejected for that accepted.
             mistaken = errors._replace(false_alarm_spoof=errors.miss_spoof)
-            tdcf = min_tdcf(cm[t | n], cm[s], asv_weights(mistaken))
+            tdcf = min_tdcf(cm[t | n], cm[s], tdcf_coefficients(mistaken))
             assert f"{adcf:.5f}" == f"{tables['a-DCF'][row][j]:.5f}"
             assert f"{tdcf:.5f}" == f"{tables['min tDCF'][row][j]:.5f}"
             assert f"{100 * teer:.3f}" == f"{tables['t-EER (%)'][row][j]:.3f}"
@@ -172,7 +170,7 @@ def test_track_2_of_asvspoof5_equals_the_official_figures_pooled_and_by_conditio
                 assert adcf == wanted["t2"]["a_dcf"]
                 assert 100 * teer == wanted["t2"]["t_eer_percent"]
                 assert tdcf == wanted["t2_own_asv"]["min_tdcf"]
-                assert min_tdcf(cm[t | n], cm[s], asv_weights(ASVSPOOF5_ASV)) == wanted["t2"]["min_tdcf"]
+                assert min_tdcf(cm[t | n], cm[s], tdcf_coefficients(ASVSPOOF5_ASV)) == wanted["t2"]["min_tdcf"]
 
 
 # Against plain loops and by invariants, with ties
@@ -196,17 +194,17 @@ def test_an_increasing_map_of_the_scores_changes_no_rate(bonafide, spoof, steps)
         det_curve(bonafide, spoof),
         det_curve(heights[bonafide.astype(int) + 4], heights[spoof.astype(int) + 4]),
     )
-    np.testing.assert_array_equal(before.frr, after.frr)
-    np.testing.assert_array_equal(before.far, after.far)
+    np.testing.assert_array_equal(before.miss, after.miss)
+    np.testing.assert_array_equal(before.false_alarm, after.false_alarm)
 
 
 @settings(deadline=None)
 @given(scores, scores)
 def test_swapping_the_classes_and_the_sign_mirrors_the_curve(bonafide, spoof):
     det, mirrored = det_curve(bonafide, spoof), det_curve(-spoof, -bonafide)
-    np.testing.assert_array_equal(mirrored.frr, det.far[::-1])
-    np.testing.assert_array_equal(mirrored.far, det.frr[::-1])
-    gaps = np.abs(det.frr - det.far)
+    np.testing.assert_array_equal(mirrored.miss, det.false_alarm[::-1])
+    np.testing.assert_array_equal(mirrored.false_alarm, det.miss[::-1])
+    gaps = np.abs(det.miss - det.false_alarm)
     if (gaps == gaps.min()).sum() == 1:
         assert equal_error_rate(bonafide, spoof).eer == equal_error_rate(-spoof, -bonafide).eer
 
@@ -217,7 +215,7 @@ rates = st.floats(0, 0.4)
 @settings(deadline=None)
 @given(scores, scores, rates, rates, st.floats(0.01, 1))
 def test_min_tdcf_lies_between_the_asv_floor_and_one(bonafide, spoof, miss, false_alarm, false_alarm_spoof):
-    weights = asv_weights(ASVErrors(false_alarm, miss, 1 - false_alarm_spoof, false_alarm_spoof))
+    weights = tdcf_coefficients(ASVErrors(false_alarm, miss, 1 - false_alarm_spoof, false_alarm_spoof))
     if len(np.unique(np.concatenate([bonafide, spoof]))) < 3:
         with pytest.raises(InputError, match="3 distinct"):
             min_tdcf(bonafide, spoof, weights)
@@ -232,7 +230,7 @@ def test_the_rates_of_two_merged_subsets_are_their_means_weighted_by_trials(bona
     def rates_at(bonafide, spoof, threshold):
         det = det_curve(bonafide, spoof)
         last = np.searchsorted(det.thresholds[1:], threshold, side="right")  # all trials at the threshold are rejected
-        return np.array([det.frr[last], det.far[last]])
+        return np.array([det.miss[last], det.false_alarm[last]])
 
     for threshold in np.unique(np.concatenate([bona_1, spoof_1, bona_2, spoof_2])):
         n_1, n_2 = np.array([len(bona_1), len(spoof_1)]), np.array([len(bona_2), len(spoof_2)])
@@ -278,9 +276,10 @@ def test_tandem_eer_is_that_of_the_search_over_all_pairs_of_thresholds():
         cm = det_curve(cm_bonafide, cm_spoof)
         best = (9.0, 9.0)
         for threshold in np.sort(np.concatenate([target, nontarget, spoof])):
-            passed = 1 - cm.frr
+            passed = 1 - cm.miss
             miss = 1 - passed * (1 - np.mean(target <= threshold))
-            accepted, accepted_spoof = passed * np.mean(nontarget > threshold), cm.far * np.mean(spoof > threshold)
+            accepted = passed * np.mean(nontarget > threshold)
+            accepted_spoof = cm.false_alarm * np.mean(spoof > threshold)
             at = int(np.argmin(np.abs(miss - (accepted + accepted_spoof) / 2)))
             three = (miss[at], accepted[at], accepted_spoof[at])
             best = min(best, (max(three) - min(three), three[2]), key=lambda pair: round(pair[0], 12))
@@ -298,7 +297,7 @@ SOME = np.array([0.0, 1.0, 2.0])
 EMPTY = np.zeros(0)
 
 
-@pytest.mark.parametrize("metric", [equal_error_rate, min_dcf, actual_dcf, cllr_bits, remarks])
+@pytest.mark.parametrize("metric", [equal_error_rate, min_dcf, actual_dcf, cllr_bits, score_warnings])
 def test_an_empty_class_or_a_nan_is_refused_with_a_reason(metric):
     with pytest.raises(InputError, match="no bona fide trials: an error rate needs both classes"):
         metric(EMPTY, SOME)
@@ -311,18 +310,18 @@ def test_an_empty_class_or_a_nan_is_refused_with_a_reason(metric):
 def test_infinite_scores_have_a_rank_but_no_tandem_cost():
     assert equal_error_rate(np.array([1.0, np.inf]), np.array([-np.inf, 0.0])).eer == 0.0
     with pytest.raises(InputError, match="2 scores are infinite"):
-        min_tdcf(np.array([1.0, np.inf]), np.array([-np.inf, 0.0]), Weights(0.1, 0.5, 0.5))
+        min_tdcf(np.array([1.0, np.inf]), np.array([-np.inf, 0.0]), TDCFCoefficients(0.1, 0.5, 0.5))
 
 
 def test_equal_scores_give_the_official_hundred_percent_and_a_remark():
     assert equal_error_rate(np.ones(5), np.ones(7)).eer == 1.0
-    assert remarks(np.ones(5), np.ones(7)) == [
+    assert score_warnings(np.ones(5), np.ones(7)) == [
         "all scores are equal, so they carry no information; the official definition calls that an EER of 100 %"
     ]
 
 
 def test_two_distinct_scores_are_called_decisions():
-    found = remarks(np.array([1.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0]))
+    found = score_warnings(np.array([1.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0]))
     assert len(found) == 1
     assert "only 2 distinct scores: these are decisions" in found[0]
 
@@ -331,30 +330,30 @@ def test_inverted_scores_are_kept_and_the_eer_of_the_negated_ones_is_told():
     rng = np.random.default_rng(0)
     bonafide, spoof = rng.normal(-1, 1, 300), rng.normal(1, 1, 300)
     assert equal_error_rate(bonafide, spoof).eer > 0.8
-    [remark] = remarks(bonafide, spoof)
+    [remark] = score_warnings(bonafide, spoof)
     assert "inverted" in remark
     assert f"{100 * equal_error_rate(-bonafide, -spoof).eer:.2f} %" in remark
-    assert remarks(-bonafide, -spoof) == []
+    assert score_warnings(-bonafide, -spoof) == []
 
 
 def test_wrong_priors_costs_and_weights_are_refused():
     errors = ASVErrors(0.02, 0.02, 0.5, 0.5)
     with pytest.raises(InputError, match="sum to 1"):
-        asv_weights(errors, Costs(p_target=0.5))
+        tdcf_coefficients(errors, Costs(p_target=0.5))
     with pytest.raises(InputError, match="sum to 1"):
-        legacy_weights(errors, Costs(p_target=1.0, p_nontarget=-0.05))
+        legacy_tdcf_coefficients(errors, Costs(p_target=1.0, p_nontarget=-0.05))
     with pytest.raises(InputError, match="costs must be at least 0"):
-        asv_weights(errors, Costs(c_spoof=-1))
+        tdcf_coefficients(errors, Costs(c_spoof=-1))
     with pytest.raises(InputError, match="worse than chance"):
-        min_tdcf(SOME, SOME - 0.5, asv_weights(ASVErrors(0.97, 0.97, 0.03, 0.97)))
+        min_tdcf(SOME, SOME - 0.5, tdcf_coefficients(ASVErrors(0.97, 0.97, 0.03, 0.97)))
 
 
 def test_weights_that_leave_nothing_to_normalise_by_give_nan():
-    assert np.isnan(min_tdcf(SOME, SOME - 0.5, asv_weights(ASVErrors(0.0, 0.0, 1.0, 0.0))))
+    assert np.isnan(min_tdcf(SOME, SOME - 0.5, tdcf_coefficients(ASVErrors(0.0, 0.0, 1.0, 0.0))))
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 2000), st.integers(1, 2000))
 def test_rates_end_at_exactly_zero_and_one(n_bonafide, n_spoof):
     det = det_curve(np.arange(n_bonafide) * 1.5, np.arange(n_spoof) * 1.25)
-    assert (det.frr[0], det.far[0], det.frr[-1], det.far[-1]) == (0.0, 1.0, 1.0, 0.0)
+    assert (det.miss[0], det.false_alarm[0], det.miss[-1], det.false_alarm[-1]) == (0.0, 1.0, 1.0, 0.0)

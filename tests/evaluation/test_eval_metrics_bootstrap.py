@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-import eval_metrics
-from eval_metrics import bootstrap_difference, bootstrap_eer, equal_error_rate, resampled_differences, resampled_eers
+from eval_metrics import equal_error_rate
 from qamo import InputError
+from qamo.evaluation import resampling
+from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
+from qamo.evaluation.resampling import resampled_differences, resampled_eers
 
 
 def plain_bootstrap(bonafide, spoof, n_resamples, seed):
@@ -85,8 +87,8 @@ def test_the_paired_bootstrap_is_that_of_the_plain_loop(sizes, digits, narrow, m
     if digits is not None:
         systems = tuple(scores.round(digits) for scores in systems)
     if narrow:  # a window so small that resamples cross outside it: it must be widened, not believed
-        crossings = eval_metrics._draw_crossings
-        monkeypatch.setattr(eval_metrics, "_draw_crossings", lambda trials, n, rng: crossings(trials, 1, rng))
+        crossings = resampling._draw_crossings
+        monkeypatch.setattr(resampling, "_draw_crossings", lambda trials, n, rng: crossings(trials, 1, rng))
     plain = plain_paired_bootstrap(*systems, n_resamples=1000, seed=1)
     assert_same_distribution(plain, resampled_differences(*systems, n_resamples=1000, seed=2))
 

@@ -17,7 +17,8 @@ import pytest
 import soundfile
 
 import report
-from eval_metrics import bootstrap_difference, bootstrap_eer, det_curve, equal_error_rate, min_dcf
+from eval_metrics import det_curve, equal_error_rate, min_dcf
+from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
 from qamo.report import sections as report_sections
 from qamo.report.tables import Column, Table, latex_safe, to_csv, to_html, to_latex, to_markdown
 from qamo.trials.keys import read_keys
@@ -98,7 +99,7 @@ def check_det(chart: dict, split: list) -> None:
             far = float(chart["x"]["text"][i].split()[0]) / 100
             frr = float(series["text"][i].split()[0]) / 100
             # The text is rounded to three digits: the miss rate must lie between those of a slightly other FAR.
-            reachable = [det.frr[det.far <= far * (1 + delta)].min() for delta in (0.005, -0.005)]
+            reachable = [det.miss[det.false_alarm <= far * (1 + delta)].min() for delta in (0.005, -0.005)]
             assert reachable[0] - 0.005 * frr - 1e-9 <= frr <= reachable[1] + 0.005 * frr + 1e-9
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import report
-from eval_metrics import asv_errors, asv_weights, equal_error_rate, min_tdcf
-from qamo.trials.asv import write_c012
+from eval_metrics import asv_errors, equal_error_rate, min_tdcf, tdcf_coefficients
+from qamo.evaluation.tdcf import write_c012
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 from tests.support.reports import table, write_set
@@ -123,7 +123,9 @@ def write_la(folder: Path) -> tuple[Path, np.ndarray, np.ndarray, dict[str, np.n
 
 def test_of_made_up_keys_the_cost_is_that_of_eval_metrics_and_of_the_2021_command(tmp_path, capsys):
     folder, bonafide, spoof, asv = write_la(tmp_path / "keys" / "LA")
-    weights = asv_weights(asv_errors(**asv, threshold=equal_error_rate(asv["target"], asv["nontarget"]).threshold))
+    weights = tdcf_coefficients(
+        asv_errors(**asv, threshold=equal_error_rate(asv["target"], asv["nontarget"]).threshold)
+    )
     row = pooled(folder / "s.txt", folder, tmp_path)
     assert 0.05 < float(row["min t-DCF"]) < 1
     assert float(row["min t-DCF"]) == min_tdcf(bonafide, spoof, weights)

@@ -1,0 +1,132 @@
+"""The pooled min t-DCF of ASVspoof 2021, and the files of its coefficients C0, C1, C2.
+
+The organisers give a file of the coefficients of every cell of the result tables (`keys/LA/LA-C012-eval.npy`, a pickled
+dictionary in spite of its name). Without it they are computed from the ASV keys and scores, see `qamo.trials.asv`.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval_metrics import TDCFCoefficients, min_tdcf
+from qamo import InputError, files
+from qamo.trials.asv import asv_key_path, asv_score_path, read_asv_trials
+
+C012 = dict[str, dict[str, TDCFCoefficients]]  # row level -> column level -> coefficients
+POOLED = "Pooled"
+NAMES = ("C0", "C1", "C2")
+C012_TAGS = {
+    "LA": {"eval": "eval", "progress": "prog", "hidden": "hidden"},
+    "PA": {"eval": "eval", "progress": "prog", "hidden1_PA": "hidden1", "hidden2_PA": "hidden2"},
+}  # the name of each subset in the names of the organisers' files
+
+
+def c012_path(folder: Path, track: str, subset: str) -> Path | None:
+    """The organisers' coefficients of a subset, or None if they publish none; `folder` is keys/LA or keys/PA."""
+    tag = C012_TAGS.get(track, {}).get(subset)
+    return None if tag is None else folder / f"{track}-C012-{tag}.npy"
+
+
+def pooled_min_tdcf(
+    bonafide: np.ndarray, spoof: np.ndarray, cm_key: Path | str, *, track: str = "LA", subset: str = "eval"
+) -> float | None:
+    """The pooled min t-DCF of ASVspoof 2021 LA or PA, as the evaluation package prints it.
+
+    Args:
+        cm_key: the trial_metadata.txt of the countermeasures. The organisers' coefficients are looked for two
+            folders up (`keys/LA` for `keys/LA/CM/trial_metadata.txt`); without them the ASV keys and scores are.
+
+    Returns:
+        None where neither is there, or the track has no ASV system (DF).
+
+    Raises:
+        InputError: one of these files is damaged, or as `min_tdcf`.
+    """
+    folder = Path(cm_key).parent.parent
+    saved = c012_path(folder, track, subset)
+    if saved is None:
+        return None
+    if saved.is_file():
+        coefficients = read_c012(saved).get(POOLED, {}).get(POOLED)
+        if coefficients is None:
+            raise InputError(f"{saved}: holds no coefficients for the pooled cell; get the organisers' file again")
+    elif asv_score_path(folder).is_file() and asv_key_path(folder).is_file():
+        trials = read_asv_trials(folder, track, subset)
+        everyone = np.ones(len(trials.scores), bool)
+        coefficients = trials.coefficients(everyone, trials.threshold(everyone))
+    else:
+        return None
+    return min_tdcf(bonafide, spoof, coefficients)
+
+
+# All that a dictionary of NumPy numbers needs; a pickle may otherwise run any code.
+_ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no file of coefficients needs")
+        if module.startswith("numpy.core"):  # NumPy 1; NumPy 2 warns about the old name
+            module = module.replace("numpy.core", "numpy._core") if int(np.__version__.split(".")[0]) > 1 else module
+        elif module.startswith("numpy._core") and int(np.__version__.split(".")[0]) < 2:
+            module = module.replace("numpy._core", "numpy.core")
+        return super().find_class(module, name)
+
+
+def read_c012(path: Path | str) -> C012:
+    """Read a file of coefficients, written by the official package under NumPy 1 or 2, by `write_c012`, or by np.save.
+
+    Raises:
+        InputError: it is something else; nothing in it is run.
+    """
+    data = Path(path).read_bytes()
+    try:
+        if data.startswith(np.lib.format.MAGIC_PREFIX):
+            stream = io.BytesIO(data)
+            version = np.lib.format.read_magic(stream)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            reader(stream)
+            data = stream.read()
+        loaded = _Unpickler(io.BytesIO(data)).load()
+        nested = loaded.item() if isinstance(loaded, np.ndarray) else loaded
+        return {
+            str(row): {str(column): TDCFCoefficients(*(float(cell[c]) for c in NAMES)) for column, cell in of.items()}
+            for row, of in nested.items()
+        }
+    except Exception as error:  # a damaged pickle can raise anything
+        raise InputError(
+            f"{path}: expected a file of t-DCF coefficients (C0, C1, C2), but {error or type(error).__name__}; "
+            f"get the organisers' file again, or make one with --recompute-c012"
+        ) from None
+
+
+def same_c012(one: C012, other: C012) -> bool:
+    """Whether two sets of coefficients are alike, NaN where both have NaN."""
+    if {row: list(of) for row, of in one.items()} != {row: list(of) for row, of in other.items()}:
+        return False
+    pairs = ((one[row][column], other[row][column]) for row in one for column in one[row])
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+
+
+def write_c012(path: Path, c012: C012) -> None:
+    """Write coefficients in one step, as the official package writes and reads them."""
+    nested = {
+        row: {column: dict(zip(NAMES, map(np.float64, cell))) for column, cell in of.items()}
+        for row, of in c012.items()
+    }
+    with files.replacing(path) as temporary:
+        np.array(nested).dump(temporary)
