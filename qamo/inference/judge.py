@@ -1,10 +1,11 @@
-"""One recording in, one judgement out: scores of its windows, their aggregate, what that is worth, and what to doubt.
+"""Score one recording: window scores, their aggregate, the calibrated verdict, and warnings.
 
-Windows: `qamo.audio.windows`; worth: `qamo.evaluation.calibration`; doubts: `qamo.audio.diagnostics`.
+Windows: `qamo.audio.windows`; calibration: `qamo.evaluation.calibration`; warnings: `qamo.audio.diagnostics`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from qamo import InputError
-from qamo.audio import decoding, diagnostics, windows
+from qamo.audio import diagnostics, windows
 from qamo.audio.load import SAMPLE_RATE
-from qamo.evaluation import calibration
+from qamo.command import sentence
+from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, verdict
+from qamo.inference import recording
 from qamo.inference.scorer import Scorer
 
 MIXED_SHARE = 0.1  # of the windows; with more below the threshold, a bona fide verdict comes with a warning
@@ -27,6 +30,7 @@ AGGREGATES: dict[Aggregate, Callable[[np.ndarray], float]] = {
     "min": lambda scores: float(scores.min()),
     "first": lambda scores: float(scores[0]),  # the published protocol: the first window stands for the recording
 }
+PredictMOS = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Rule:
     overlap: float = 0.5
     skip_pauses: bool = False
     threshold: float | None = None  # None: where the calibration puts it for `prior`
-    prior: float = calibration.PRIOR
-    confidence: float = calibration.CONFIDENCE
+    prior: float = PRIOR
+    confidence: float = CONFIDENCE
     batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -57,16 +61,16 @@ class Rule:
         if self.batch_size < 1:
             raise InputError(f"--batch-size: expected at least 1, found {self.batch_size}")
 
-    def centre(self, known: calibration.Calibration | None) -> float | None:
-        """The score that divides spoof from bona fide, if anything says where it is."""
+    def threshold_with(self, calibration: Calibration | None) -> float | None:
+        """The score that divides spoof from bona fide, where a person or the calibration says it."""
         if self.threshold is not None:
             return self.threshold
-        return None if known is None else known.threshold(self.prior)
+        return None if calibration is None else calibration.threshold(self.prior)
 
-    def band(self, known: calibration.Calibration | None) -> tuple[float, float] | None:
+    def band(self, calibration: Calibration | None) -> tuple[float, float] | None:
         """The scores between which a verdict is uncertain; one point where there is no calibration."""
-        if known is not None:
-            return known.band(self.confidence, prior=self.prior, threshold=self.threshold)
+        if calibration is not None:
+            return calibration.band(self.confidence, prior=self.prior, threshold=self.threshold)
         return None if self.threshold is None else (self.threshold, self.threshold)
 
 
@@ -89,132 +93,132 @@ class Judgement:
     score_min: float | None = None
     share_below_threshold: float | None = None  # of the windows
     mos: float | None = None
-    facts: diagnostics.Facts | None = None
+    duration_s: float | None = None  # from here on as `qamo.audio.diagnostics.Facts`
+    level_dbfs: float | None = None
+    bandwidth_hz: float | None = None
+    clipped_share: float | None = None
+    speech_share: float | None = None
     windows: list[Window] = field(default_factory=list)
-    cautions: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it: flat, with null for what is not known."""
-        facts = self.facts._asdict() if self.facts else dict.fromkeys(diagnostics.Facts._fields)
-        level = facts["level_dbfs"]
-        facts["level_dbfs"] = level if level is None or math.isfinite(level) else None  # JSON has no infinity
-        return {
-            "path": self.path,
-            "score": self.score,
-            "verdict": self.verdict,
-            "llr": self.llr,
-            "probability_bonafide": self.probability_bonafide,
-            "score_min": self.score_min,
-            "share_below_threshold": self.share_below_threshold,
-            "mos": self.mos,
-            **facts,
-            "windows": [vars(window) for window in self.windows],
-            "warnings": self.cautions,
-            "error": self.error,
-        }
+        """As JSON has it: null for what is not known, and for the level of digital silence."""
+        content = dataclasses.asdict(self)
+        if self.level_dbfs is not None and not math.isfinite(self.level_dbfs):
+            content["level_dbfs"] = None  # JSON has no infinity
+        return content
 
 
 def judge_file(
-    path: Path, scorer: Scorer, rule: Rule, *, predict_mos: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None
+    path: Path, scorer: Scorer, rule: Rule, *, predict_mos: PredictMOS | None = None
 ) -> tuple[Judgement, np.ndarray | None]:
-    """Judge a recording on disk; an unreadable one gives a judgement with an error, and no wave."""
+    """Judgement and wave of a file; a judgement with an error, and None, where it cannot be read."""
     try:
-        wave = decoding.decode(path)
+        wave = recording.read(path)
         return judge(wave, scorer, rule, path=str(path), predict_mos=predict_mos), wave
     except (InputError, OSError) as error:
-        return Judgement(path=str(path), error=str(error)), None
+        return Judgement(path=str(path), error=sentence(error)), None
 
 
 def judge(
-    wave: np.ndarray,
-    scorer: Scorer,
-    rule: Rule,
-    *,
-    path: str = "",
-    predict_mos: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None,
+    wave: np.ndarray, scorer: Scorer, rule: Rule, *, path: str = "", predict_mos: PredictMOS | None = None
 ) -> Judgement:
     """Judge a wave (T,) at 16 kHz.
 
     Raises:
         InputError: the detector gives no finite score.
     """
-    known, length = scorer.calibration, scorer.window_samples
+    calibration = scorer.calibration
+    starts, spoken = _windows_of(wave, scorer.window_samples, rule)
+    heard = spoken if rule.skip_pauses else np.ones_like(spoken)
+    batches = windows.batches(wave, starts[heard], scorer.window_samples, rule.batch_size)
+    scores = np.concatenate([scorer(batch) for batch in batches])
+    if not np.isfinite(scores).all():
+        raise InputError(f"{path}: its score is not finite; the weights are damaged")
+    score = AGGREGATES[rule.aggregate](scores)
+
     facts = diagnostics.measure(wave)
+    mos = None if predict_mos is None else float(predict_mos([wave])[0])
+    cautions = diagnostics.cautions(facts, calibration.domain if calibration else None, mos=mos)
+    threshold, band = rule.threshold_with(calibration), rule.band(calibration)
+    opinion = None if band is None else verdict(score, *band)
+    if opinion and any(caution.code == "silence" for caution in cautions):
+        opinion = UNCERTAIN
+    warnings = [caution.text for caution in cautions]
+    if opinion == BONAFIDE:
+        warnings += _mixed_warning(scores[spoken[heard]], threshold)
+    values = iter(scores.tolist())
+    ends = np.minimum(starts + scorer.window_samples, len(wave))
+    return Judgement(
+        path=path,
+        score=score,
+        verdict=opinion,
+        llr=calibration.llr(score) if calibration else None,
+        probability_bonafide=calibration.probability(score, rule.prior) if calibration else None,
+        score_min=float(scores.min()),
+        share_below_threshold=None if threshold is None else float(np.mean(scores < threshold)),
+        mos=mos,
+        **facts._asdict(),
+        windows=[
+            Window(start / SAMPLE_RATE, end / SAMPLE_RATE, next(values) if on else None)
+            for start, end, on in zip(starts.tolist(), ends.tolist(), heard.tolist())
+        ],
+        warnings=warnings,
+    )
+
+
+def _windows_of(wave: np.ndarray, length: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+    """Where windows start, in samples, and which hold speech: (n,) int, (n,) bool."""
     starts = windows.window_starts(len(wave), length, rule.overlap)
     if rule.aggregate == "first":
         starts = starts[:1]
     spoken = windows.spoken(wave, starts, length)
     if not spoken.any():  # nothing but pauses: better an opinion with a warning than none
         spoken[:] = True
-    heard = spoken if rule.skip_pauses else np.ones_like(spoken)
-    scored = np.concatenate([scorer(batch) for batch in windows.batches(wave, starts[heard], length, rule.batch_size)])
-    if not np.isfinite(scored).all():
-        raise InputError(f"{path}: its score is not finite; the weights are damaged")
-    score = AGGREGATES[rule.aggregate](scored)
+    return starts, spoken
 
-    mos = None if predict_mos is None else float(predict_mos([wave])[0])
-    cautions = diagnostics.cautions(facts, known.domain if known else None, mos=mos)
-    centre, band = rule.centre(known), rule.band(known)
-    verdict = None if band is None else calibration.verdict(score, *band)
-    if verdict and any(caution.code == "silence" for caution in cautions):
-        verdict = calibration.UNCERTAIN
-    share_below = None if centre is None else float(np.mean(scored < centre))
-    doubtful = 0.0 if centre is None else float(np.mean(scored[spoken[heard]] < centre))  # a pause proves nothing
-    if verdict == calibration.BONAFIDE and doubtful > MIXED_SHARE:
-        cautions.append(
-            diagnostics.Caution(
-                "mixed",
-                f"{100 * doubtful:.0f} % of the windows score below the threshold: a part may be synthetic, "
-                "look at the score over time",
-            )
-        )
-    values = iter(scored.tolist())
-    return Judgement(
-        path=path,
-        score=score,
-        verdict=verdict,
-        llr=known.llr(score) if known else None,
-        probability_bonafide=known.probability(score, rule.prior) if known else None,
-        score_min=float(scored.min()),
-        share_below_threshold=share_below,
-        mos=mos,
-        facts=facts,
-        windows=[
-            Window(start / SAMPLE_RATE, min(start + length, len(wave)) / SAMPLE_RATE, next(values) if on else None)
-            for start, on in zip(starts.tolist(), heard.tolist())
-        ],
-        cautions=[caution.text for caution in cautions],
-    )
+
+def _mixed_warning(scores: np.ndarray, threshold: float | None) -> list[str]:
+    """What to say of a bona fide recording whose spoken windows score (n,); pauses prove nothing."""
+    below = 0.0 if threshold is None else float(np.mean(scores < threshold))
+    if below <= MIXED_SHARE:
+        return []
+    return [
+        f"{100 * below:.0f} % of the windows score below the threshold: a part may be synthetic, "
+        "look at the score over time"
+    ]
 
 
 def meaning(scorer: Scorer, rule: Rule) -> list[str]:
     """What a score of this detector means under `rule`, in sentences for a person."""
-    known, band, centre = scorer.calibration, rule.band(scorer.calibration), rule.centre(scorer.calibration)
+    calibration = scorer.calibration
+    band, threshold = rule.band(calibration), rule.threshold_with(calibration)
     kind = "a logit" if scorer.head == "wce" else "a cosine between -1 and 1"
-    said = []
-    if known is None:
-        said.append(
-            f"A score is {kind}, higher for bona fide speech, and not a probability: no calibration ({scorer.remark})."
+    lines = []
+    if calibration is None:
+        lines.append(
+            f"A score is {kind}, higher for bona fide speech, and not a probability: "
+            f"no calibration ({scorer.why_uncalibrated})."
         )
     else:
-        n = known.n_bonafide + known.n_spoof
-        said.append(
-            f"Calibrated on {n:,} dev recordings ({known.n_bonafide:,} bona fide), "
-            f"whose EER is {100 * known.eer:.2f} % at the score {known.eer_threshold:.4f}."
+        n = calibration.n_bonafide + calibration.n_spoof
+        lines.append(
+            f"Calibrated on {n:,} dev recordings ({calibration.n_bonafide:,} bona fide), "
+            f"whose EER is {100 * calibration.eer:.2f} % at the score {calibration.eer_threshold:.4f}."
         )
-        if min(known.n_bonafide, known.n_spoof) < FEW:
-            said.append("So few that threshold and probabilities are rough guesses.")
-    if band is None or centre is None:
-        said.append("No verdicts: give --threshold T, or calibrate.")
-    elif known is None or band[0] == band[1]:
-        said.append(f"Bona fide from the score {centre:.4f} on, spoof below.")
+        if min(calibration.n_bonafide, calibration.n_spoof) < FEW:
+            lines.append("So few that threshold and probabilities are rough guesses.")
+    if band is None or threshold is None:
+        lines.append("No verdicts: give --threshold T, or calibrate.")
+    elif calibration is None or band[0] == band[1]:
+        lines.append(f"Bona fide from the score {threshold:.4f} on, spoof below.")
     else:
         where = "given threshold" if rule.threshold is not None else f"prior of {rule.prior:g} for bona fide"
-        said.append(
-            f"Threshold {centre:.4f} ({where}); uncertain between {band[0]:.4f} and {band[1]:.4f}, "
+        lines.append(
+            f"Threshold {threshold:.4f} ({where}); uncertain between {band[0]:.4f} and {band[1]:.4f}, "
             f"where neither has a probability of {rule.confidence:g}."
         )
-    if known is not None:
-        said.append("All this holds for speech like the dev set's; other speech, attacks and channels can fool it.")
-    return said
+    if calibration is not None:
+        lines.append("All this holds for speech like the dev set's; other speech, attacks and channels can fool it.")
+    return lines

@@ -127,7 +127,7 @@ def test_a_damaged_calibration_is_refused(tmp_path, change, said):
 
 def test_a_run_calibrates_its_own_model_on_its_dev_scores(trained_run):
     from model import load_detector
-    from qamo.inference.scorer import digest_of
+    from qamo.inference.scorer_torch import digest_of
 
     known = calibration.read(trained_run / "calibration.json")
     assert known.weights == digest_of(load_detector(trained_run))

@@ -17,6 +17,7 @@ import soundfile
 import inference
 from model import load_detector
 from qamo.evaluation import calibration
+from qamo.inference.show import COLUMNS
 from qamo.training.checkpoint import write_checkpoint
 from qamo.trials.scores import read_scores
 
@@ -148,7 +149,7 @@ def test_the_table_says_what_the_scores_mean(trained_run, wild, tmp_path, capsys
 def test_csv_has_a_line_for_each_recording(trained_run, wild, tmp_path, capsys):
     assert inference.main(["--ckpt_path", str(trained_run), str(wild), str(tmp_path / "no.wav"), "--csv"]) == 2
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert list(rows[0]) == inference.COLUMNS
+    assert list(rows[0]) == COLUMNS
     assert len(rows) == 11
     assert float(rows[0]["score"]) == pytest.approx(float(rows[0]["score_min"]))
     assert rows[-1]["score"] == ""
