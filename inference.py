@@ -31,10 +31,11 @@ from qamo.command import INPUT_ERROR, Parser, run_command
 from qamo.evaluation import calibration
 from qamo.files import write_text
 from qamo.inference import show
-from qamo.inference.api import open_judge  # noqa: F401  (model cards written so far import it from here)
+from qamo.inference.api import failed, quality_predictor
+from qamo.inference.api import open_judge as open_judge  # model cards written so far import it from here
 from qamo.inference.flags import add_flags, rule_of
-from qamo.inference.judge import Judgement, PredictMOS, Rule, judge_file, meaning
-from qamo.inference.recording import expand
+from qamo.inference.judge import Judgement, PredictMOS, Rule, judge, meaning
+from qamo.inference.recording import expand, read
 from qamo.inference.scorer import Scorer, open_scorer
 from qamo.networks.cpu import malloc
 
@@ -85,12 +86,7 @@ def command(args: argparse.Namespace) -> int:
     recordings = list(expand(paths))
     malloc.keep_freed()
     scorer = open_scorer(args.ckpt_path, device=args.device, n_threads=args.threads, calibration_file=args.calibration)
-    from qamo.quality.predictors import build_predictor  # a third of the time to --help
-
-    try:
-        predict_mos = build_predictor("distillmos") if args.mos else None
-    except ImportError as error:
-        raise InputError(f"--mos: the quality predictor needs PyTorch ({error}); leave --mos out") from None
+    predict_mos = quality_predictor() if args.mos else None
     judgements = judge_all(recordings, scorer, rule, predict_mos, args)
     as_text = show.to_json if args.json else show.to_csv if args.csv else partial(show.to_table, meaning(scorer, rule))
     if args.output:
@@ -130,16 +126,20 @@ def judge_all(
         print("\n".join(meaning(scorer, rule)), file=sys.stderr)
     judgements: list[Judgement] = []
     for path, fault in recordings:
-        if fault:
-            judgement, wave = Judgement(str(path), error=fault), None
-        else:
-            judgement, wave = judge_file(path, scorer, rule, predict_mos=predict_mos)
+        wave = None
+        try:
+            if fault:
+                raise InputError(fault)
+            wave = read(path)
+            judgement = judge(wave, scorer, rule, path=str(path), predict_mos=predict_mos)
+        except Exception as error:
+            judgement = failed(str(path), error)
         judgements.append(judgement)
         if judgement.error:
             print(f"inference.py: {judgement.error}", file=sys.stderr)
         elif live:
             print(show.row(judgement), flush=True)
-        if args.plot and wave is not None:
+        if args.plot and wave is not None and not judgement.error:
             plot(args.plot, wave, judgement, scorer, rule, number=len(judgements))
     return judgements
 

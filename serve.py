@@ -19,6 +19,7 @@ from pathlib import Path
 
 from qamo import InputError
 from qamo.command import Parser, run_command
+from qamo.inference.api import quality_predictor
 from qamo.inference.flags import add_flags, rule_of
 from qamo.inference.scorer import open_scorer
 from qamo.inference.web import Limits, Server, Studio, is_loopback
@@ -73,11 +74,9 @@ def studio_of(args: argparse.Namespace) -> Studio:
     scorer = open_scorer(args.run, device=args.device, n_threads=args.threads)
     predict_mos = None
     if not args.no_mos:
-        from qamo.quality.predictors import build_predictor  # a third of the time to --help
-
         try:
-            predict_mos = build_predictor("distillmos")
-        except (InputError, ImportError) as error:
+            predict_mos = quality_predictor()
+        except InputError as error:
             print(f"serve.py: no quality prediction: {error}", file=sys.stderr)
     return Studio(scorer, rule, Limits(int(args.max_mb * 1e6), args.max_minutes * 60), predict_mos)
 

@@ -9,17 +9,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from qamo import InputError
 from qamo.audio import diagnostics, windows
 from qamo.audio.load import SAMPLE_RATE
-from qamo.command import sentence
 from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, verdict
-from qamo.inference import recording
 from qamo.inference.scorer import Scorer
 
 MIXED_SHARE = 0.1  # of the windows; with more below the threshold, a bona fide verdict comes with a warning
@@ -91,13 +88,13 @@ class Judgement:
     llr: float | None = None  # natural log-likelihood ratio
     probability_bonafide: float | None = None
     score_min: float | None = None
-    share_below_threshold: float | None = None  # of the windows
+    ratio_below_threshold: float | None = None  # of the windows
     mos: float | None = None
-    duration_s: float | None = None  # from here on as `qamo.audio.diagnostics.Facts`
-    level_dbfs: float | None = None
+    duration_s: float | None = None
+    level_dbfs: float | None = None  # root mean square of the loud frames; -inf for digital silence
     bandwidth_hz: float | None = None
-    clipped_share: float | None = None
-    speech_share: float | None = None
+    clipped_ratio: float | None = None  # of the samples
+    speech_ratio: float | None = None  # of the time
     windows: list[Window] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
@@ -110,17 +107,6 @@ class Judgement:
         return content
 
 
-def judge_file(
-    path: Path, scorer: Scorer, rule: Rule, *, predict_mos: PredictMOS | None = None
-) -> tuple[Judgement, np.ndarray | None]:
-    """Judgement and wave of a file; a judgement with an error, and None, where it cannot be read."""
-    try:
-        wave = recording.read(path)
-        return judge(wave, scorer, rule, path=str(path), predict_mos=predict_mos), wave
-    except (InputError, OSError) as error:
-        return Judgement(path=str(path), error=sentence(error)), None
-
-
 def judge(
     wave: np.ndarray, scorer: Scorer, rule: Rule, *, path: str = "", predict_mos: PredictMOS | None = None
 ) -> Judgement:
@@ -129,17 +115,56 @@ def judge(
     Raises:
         InputError: the detector gives no finite score.
     """
-    calibration = scorer.calibration
-    starts, spoken = _windows_of(wave, scorer.window_samples, rule)
-    heard = spoken if rule.skip_pauses else np.ones_like(spoken)
-    batches = windows.batches(wave, starts[heard], scorer.window_samples, rule.batch_size)
-    scores = np.concatenate([scorer(batch) for batch in batches])
-    if not np.isfinite(scores).all():
-        raise InputError(f"{path}: its score is not finite; the weights are damaged")
-    score = AGGREGATES[rule.aggregate](scores)
+    (judgement,) = judge_all([(path, wave)], scorer, rule, predict_mos=predict_mos)
+    if judgement.error is not None:
+        raise InputError(judgement.error)
+    return judgement
 
-    facts = diagnostics.measure(wave)
-    mos = None if predict_mos is None else float(predict_mos([wave])[0])
+
+def judge_all(
+    named: Sequence[tuple[str, np.ndarray]], scorer: Scorer, rule: Rule, *, predict_mos: PredictMOS | None = None
+) -> list[Judgement]:
+    """Judge waves (T,) at 16 kHz, each with its name; windows of several waves share a batch.
+
+    A wave whose score is not finite has a judgement with an error.
+    """
+    cuts = [_cut(wave, scorer.window_samples, rule) for _, wave in named]
+    starting = ((cut.wave, start) for cut in cuts for start in cut.starts[cut.scored])
+    batches = windows.batches(starting, scorer.window_samples, rule.batch_size)
+    scores = np.concatenate([scorer(batch) for batch in batches])
+    by_wave = np.split(scores, np.cumsum([cut.scored.sum() for cut in cuts])[:-1])
+    return [
+        _judgement(name, cut, scores, scorer, rule, None if predict_mos is None else float(predict_mos([wave])[0]))
+        if np.isfinite(scores).all()
+        else Judgement(name, error=f"{name}: its score is not finite; the weights are damaged")
+        for (name, wave), cut, scores in zip(named, cuts, by_wave)
+    ]
+
+
+class _Cut(NamedTuple):
+    """A wave and its n windows."""
+
+    wave: np.ndarray  # (T,)
+    starts: np.ndarray  # (n,) int, in samples
+    spoken: np.ndarray  # (n,) bool: speech, and not mostly a pause
+    scored: np.ndarray  # (n,) bool
+
+
+def _cut(wave: np.ndarray, length: int, rule: Rule) -> _Cut:
+    starts = windows.window_starts(len(wave), length, rule.overlap)
+    if rule.aggregate == "first":
+        starts = starts[:1]
+    spoken = windows.spoken(wave, starts, length)
+    if not spoken.any():  # nothing but pauses: better an opinion with a warning than none
+        spoken[:] = True
+    return _Cut(wave, starts, spoken, spoken if rule.skip_pauses else np.ones_like(spoken))
+
+
+def _judgement(name: str, cut: _Cut, scores: np.ndarray, scorer: Scorer, rule: Rule, mos: float | None) -> Judgement:
+    """What the scores of the scored windows (m,) say of a recording."""
+    calibration = scorer.calibration
+    score = AGGREGATES[rule.aggregate](scores)
+    facts = diagnostics.measure(cut.wave)
     cautions = diagnostics.cautions(facts, calibration.domain if calibration else None, mos=mos)
     threshold, band = rule.threshold_with(calibration), rule.band(calibration)
     opinion = None if band is None else verdict(score, *band)
@@ -147,36 +172,29 @@ def judge(
         opinion = UNCERTAIN
     warnings = [caution.text for caution in cautions]
     if opinion == BONAFIDE:
-        warnings += _mixed_warning(scores[spoken[heard]], threshold)
+        warnings += _mixed_warning(scores[cut.spoken[cut.scored]], threshold)
     values = iter(scores.tolist())
-    ends = np.minimum(starts + scorer.window_samples, len(wave))
+    ends = np.minimum(cut.starts + scorer.window_samples, len(cut.wave))
     return Judgement(
-        path=path,
+        path=name,
         score=score,
         verdict=opinion,
         llr=calibration.llr(score) if calibration else None,
         probability_bonafide=calibration.probability(score, rule.prior) if calibration else None,
         score_min=float(scores.min()),
-        share_below_threshold=None if threshold is None else float(np.mean(scores < threshold)),
+        ratio_below_threshold=None if threshold is None else float(np.mean(scores < threshold)),
         mos=mos,
-        **facts._asdict(),
+        duration_s=facts.duration_s,
+        level_dbfs=facts.level_dbfs,
+        bandwidth_hz=facts.bandwidth_hz,
+        clipped_ratio=facts.clipped_share,
+        speech_ratio=facts.speech_share,
         windows=[
-            Window(start / SAMPLE_RATE, end / SAMPLE_RATE, next(values) if on else None)
-            for start, end, on in zip(starts.tolist(), ends.tolist(), heard.tolist())
+            Window(start / SAMPLE_RATE, end / SAMPLE_RATE, next(values) if scored else None)
+            for start, end, scored in zip(cut.starts.tolist(), ends.tolist(), cut.scored.tolist())
         ],
         warnings=warnings,
     )
-
-
-def _windows_of(wave: np.ndarray, length: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-    """Where windows start, in samples, and which hold speech: (n,) int, (n,) bool."""
-    starts = windows.window_starts(len(wave), length, rule.overlap)
-    if rule.aggregate == "first":
-        starts = starts[:1]
-    spoken = windows.spoken(wave, starts, length)
-    if not spoken.any():  # nothing but pauses: better an opinion with a warning than none
-        spoken[:] = True
-    return starts, spoken
 
 
 def _mixed_warning(scores: np.ndarray, threshold: float | None) -> list[str]:

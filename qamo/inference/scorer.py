@@ -58,8 +58,13 @@ def open_scorer(
             raise InputError(f"{path}: onnxruntime is not installed; pip install -r requirements.txt") from None
         scorer = OnnxScorer(path, device=device, n_threads=n_threads)
     else:
-        from qamo.inference.scorer_torch import TorchScorer
-
+        try:
+            from qamo.inference.scorer_torch import TorchScorer
+        except ImportError as error:
+            raise InputError(
+                f"{path}: needs PyTorch and this project's model.py ({error}); run it in the checkout, or judge "
+                "with an ONNX file: python export.py RUN -o model.onnx --format onnx"
+            ) from None
         scorer = TorchScorer(path, device=device, n_threads=n_threads)
     if calibration_file is not None:
         given = calibration.read(calibration_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,10 @@ class TorchScorer:
         self.window_samples = window_of(path)
         self.calibration, self.why_uncalibrated = calibration_beside(path, self.weights_digest)
         self.detector = detector.to(self.device).eval()
+        self.lock = threading.Lock()  # the parts need not stand being called by two threads at a time
 
     def __call__(self, waves: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        with self.lock, torch.inference_mode():
             return self.detector(torch.from_numpy(waves).to(self.device)).score.float().cpu().numpy()
 
 

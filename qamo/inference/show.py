@@ -12,8 +12,8 @@ import numpy as np
 from qamo.inference.judge import Judgement
 
 COLUMNS = [
-    "path", "score", "verdict", "llr", "probability_bonafide", "score_min", "share_below_threshold", "n_windows",
-    "duration_s", "level_dbfs", "bandwidth_hz", "clipped_share", "speech_share", "mos", "warnings", "error",
+    "path", "score", "verdict", "llr", "probability_bonafide", "score_min", "ratio_below_threshold", "n_windows",
+    "duration_s", "level_dbfs", "bandwidth_hz", "clipped_ratio", "speech_ratio", "mos", "warnings", "error",
 ]  # fmt: skip
 HEADING = f"{'score':>8}  {'min':>8}  {'LLR':>7}  {'bona fide':>9}  {'verdict':9}  {'seconds':>8}  recording"
 

@@ -73,7 +73,7 @@ def test_scores_become_ratios_probabilities_and_verdicts(trained_run, wild, caps
 def test_a_given_threshold_moves_the_band(trained_run, wild, capsys):
     _, rows, _ = judged(capsys, "--ckpt_path", trained_run, wild, "--threshold", 2, "--confidence", 0.5)
     assert {row["verdict"] for row in rows} == {"spoof"}
-    assert {row["share_below_threshold"] for row in rows} == {1.0}
+    assert {row["ratio_below_threshold"] for row in rows} == {1.0}
     _, rows, _ = judged(capsys, "--ckpt_path", trained_run, wild, "--threshold", -2, "--confidence", 0.5)
     assert {row["verdict"] for row in rows} == {"bona fide"}
 
@@ -86,7 +86,7 @@ def test_long_recordings_are_judged_window_by_window(trained_run, long_clip, cap
     assert row["score"] == pytest.approx(np.mean(scores))
     assert row["score_min"] == min(scores)
     threshold = calibration.read(trained_run / "calibration.json").threshold()
-    assert row["share_below_threshold"] == pytest.approx(np.mean(np.array(scores) < threshold))
+    assert row["ratio_below_threshold"] == pytest.approx(np.mean(np.array(scores) < threshold))
     _, [least], _ = judged(capsys, "--ckpt_path", trained_run, long_clip, "--aggregate", "min")
     assert least["score"] == row["score_min"]
 

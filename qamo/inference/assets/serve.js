@@ -166,7 +166,7 @@ function show(found, blob) {
     ["Score", found.score.toFixed(4)],
     ["Log-likelihood ratio", found.llr === null ? "not calibrated" : found.llr.toFixed(2)],
     ["Least window", found.score_min.toFixed(4)],
-    ["Windows below threshold", found.share_below_threshold === null ? "no threshold" : `${percent(found.share_below_threshold)} of ${scored.length}`],
+    ["Windows below threshold", found.ratio_below_threshold === null ? "no threshold" : `${percent(found.ratio_below_threshold)} of ${scored.length}`],
     ["Quality (MOS)", found.mos === null ? "not predicted" : found.mos.toFixed(2)],
     ["Length", `${found.duration_s.toFixed(2)} s`],
     ["Bandwidth", `${(found.bandwidth_hz / 1000).toFixed(2)} kHz`],
