@@ -88,7 +88,9 @@ def command(args: argparse.Namespace) -> int:
     scorer = open_scorer(args.ckpt_path, device=args.device, n_threads=args.threads, calibration_file=args.calibration)
     predict_mos = quality_predictor() if args.mos else None
     judgements = judge_all(recordings, scorer, rule, predict_mos, args)
-    as_text = show.to_json if args.json else show.to_csv if args.csv else partial(show.to_table, meaning(scorer, rule))
+    as_text = (
+        show.to_json if args.json else show.to_csv if args.csv else partial(show.to_table, show.head(scorer, rule))
+    )
     if args.output:
         write_text(args.output, as_text(judgements))
     elif args.json or args.csv:
@@ -121,7 +123,7 @@ def judge_all(
     """Judge one recording after the other; a table on the screen grows line by line."""
     live = not (args.json or args.csv or args.output)
     if live:
-        print("\n".join(meaning(scorer, rule)), show.HEADING, sep="\n\n")
+        print(show.head(scorer, rule))
     elif scorer.calibration is None:
         print("\n".join(meaning(scorer, rule)), file=sys.stderr)
     judgements: list[Judgement] = []

@@ -16,10 +16,11 @@ import numpy as np
 from qamo import InputError
 from qamo.audio import diagnostics, windows
 from qamo.audio.load import SAMPLE_RATE
-from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, verdict
+from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, llr_bounds, verdict
 from qamo.inference.scorer import Scorer
 
 MIXED_SHARE = 0.1  # of the windows; with more below the threshold, a bona fide verdict comes with a warning
+NO_SPEECH = {"silence"}  # codes of warnings that leave a score without a meaning
 FEW = 100  # recordings of a class; with less a calibration is a rough guess
 Aggregate = Literal["mean", "min", "first"]
 AGGREGATES: dict[Aggregate, Callable[[np.ndarray], float]] = {
@@ -37,7 +38,7 @@ class Rule:
     aggregate: Aggregate = "mean"
     overlap: float = 0.5
     skip_pauses: bool = False
-    threshold: float | None = None  # None: where the calibration puts it for `prior`
+    threshold: float | None = None  # decides alone, where given; None: the calibration does, with prior and confidence
     prior: float = PRIOR
     confidence: float = CONFIDENCE
     batch_size: int = 16
@@ -59,16 +60,32 @@ class Rule:
             raise InputError(f"--batch-size: expected at least 1, found {self.batch_size}")
 
     def threshold_with(self, calibration: Calibration | None) -> float | None:
-        """The score that divides spoof from bona fide, where a person or the calibration says it."""
+        """The score of a window that divides spoof from bona fide, where a person or the calibration says it."""
         if self.threshold is not None:
             return self.threshold
         return None if calibration is None else calibration.threshold(self.prior)
 
     def band(self, calibration: Calibration | None) -> tuple[float, float] | None:
-        """The scores between which a verdict is uncertain; one point where there is no calibration."""
-        if calibration is not None:
-            return calibration.band(self.confidence, prior=self.prior, threshold=self.threshold)
-        return None if self.threshold is None else (self.threshold, self.threshold)
+        """The scores between which a verdict is uncertain: a point for a given threshold; None: no verdict is given."""
+        if self.threshold is not None:
+            return self.threshold, self.threshold
+        if calibration is None or self.aggregate == "min":
+            return None
+        return (-math.inf, math.inf) if self.distrusts(calibration) else calibration.band(self.confidence, self.prior)
+
+    def llr(self, calibration: Calibration | None, score: float) -> float | None:
+        """Log-likelihood ratio; None for the least of several windows: calibrations are fitted on single ones."""
+        return None if calibration is None or self.aggregate == "min" else calibration.llr(score)
+
+    def probability(self, calibration: Calibration | None, score: float) -> float | None:
+        """Probability of bona fide speech, where the verdict follows from it: not beside a given threshold."""
+        if self.band(calibration) is None or calibration is None or self.threshold is not None:
+            return None
+        return None if self.distrusts(calibration) else calibration.probability(score, self.prior)
+
+    def distrusts(self, calibration: Calibration) -> bool:
+        """Whether a detector errs on its dev set more often than a verdict may."""
+        return calibration.eer > 1 - self.confidence
 
 
 @dataclass(frozen=True)
@@ -97,6 +114,10 @@ class Judgement:
     speech_ratio: float | None = None  # of the time
     windows: list[Window] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    detector: str | None = None
+    dev_eer: float | None = None  # of the detector, on the recordings that calibrated it, in [0, 1]
+    n_dev_bonafide: int | None = None
+    n_dev_spoof: int | None = None
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -166,21 +187,23 @@ def _judgement(name: str, cut: _Cut, scores: np.ndarray, scorer: Scorer, rule: R
     score = AGGREGATES[rule.aggregate](scores)
     facts = diagnostics.measure(cut.wave)
     cautions = diagnostics.cautions(facts, calibration.domain if calibration else None, mos=mos)
-    threshold, band = rule.threshold_with(calibration), rule.band(calibration)
-    opinion = None if band is None else verdict(score, *band)
-    if opinion and any(caution.code == "silence" for caution in cautions):
-        opinion = UNCERTAIN
+    no_speech = any(caution.code in NO_SPEECH for caution in cautions)
+    band = rule.band(calibration)
+    opinion = UNCERTAIN if no_speech else None if band is None else verdict(score, *band)
     warnings = [caution.text for caution in cautions]
+    threshold = rule.threshold_with(calibration)
     if opinion == BONAFIDE:
         warnings += _mixed_warning(scores[cut.spoken[cut.scored]], threshold)
+    if band == (-math.inf, math.inf) and calibration:
+        warnings.append(_weak(calibration, rule))
     values = iter(scores.tolist())
     ends = np.minimum(cut.starts + scorer.window_samples, len(cut.wave))
     return Judgement(
         path=name,
         score=score,
         verdict=opinion,
-        llr=calibration.llr(score) if calibration else None,
-        probability_bonafide=calibration.probability(score, rule.prior) if calibration else None,
+        llr=None if no_speech else rule.llr(calibration, score),
+        probability_bonafide=None if no_speech else rule.probability(calibration, score),
         score_min=float(scores.min()),
         ratio_below_threshold=None if threshold is None else float(np.mean(scores < threshold)),
         mos=mos,
@@ -194,6 +217,10 @@ def _judgement(name: str, cut: _Cut, scores: np.ndarray, scorer: Scorer, rule: R
             for start, end, scored in zip(cut.starts.tolist(), ends.tolist(), cut.scored.tolist())
         ],
         warnings=warnings,
+        detector=scorer.name,
+        dev_eer=calibration.eer if calibration else None,
+        n_dev_bonafide=calibration.n_bonafide if calibration else None,
+        n_dev_spoof=calibration.n_spoof if calibration else None,
     )
 
 
@@ -208,35 +235,53 @@ def _mixed_warning(scores: np.ndarray, threshold: float | None) -> list[str]:
     ]
 
 
+def _weak(calibration: Calibration, rule: Rule) -> str:
+    return (
+        f"a weak detector: its EER of {100 * calibration.eer:.1f} % on the dev set is above "
+        f"{100 * (1 - rule.confidence):.0f} %, so it gives no verdict"
+    )
+
+
 def meaning(scorer: Scorer, rule: Rule) -> list[str]:
     """What a score of this detector means under `rule`, in sentences for a person."""
     calibration = scorer.calibration
-    band, threshold = rule.band(calibration), rule.threshold_with(calibration)
-    kind = "a logit" if scorer.head == "wce" else "a cosine between -1 and 1"
-    lines = []
     if calibration is None:
-        lines.append(
+        kind = "a logit" if scorer.head == "wce" else "a cosine between -1 and 1"
+        return [
             f"A score is {kind}, higher for bona fide speech, and not a probability: "
-            f"no calibration ({scorer.why_uncalibrated})."
-        )
-    else:
-        n = calibration.n_bonafide + calibration.n_spoof
+            f"no calibration ({scorer.why_uncalibrated}).",
+            _verdict_rule(None, rule),
+        ]
+    n_bonafide, n_spoof = calibration.n_bonafide, calibration.n_spoof
+    lines = [
+        f"Calibrated on {n_bonafide + n_spoof:,} dev recordings ({n_bonafide:,} bona fide), "
+        f"whose EER is {100 * calibration.eer:.2f} % at the score {calibration.eer_threshold:.4f}."
+    ]
+    if min(n_bonafide, n_spoof) < FEW:
+        low, high = llr_bounds(n_bonafide, n_spoof)
         lines.append(
-            f"Calibrated on {n:,} dev recordings ({calibration.n_bonafide:,} bona fide), "
-            f"whose EER is {100 * calibration.eer:.2f} % at the score {calibration.eer_threshold:.4f}."
+            "So few that threshold and probabilities are rough guesses, and that ratios (LLR) end at "
+            f"{low:.2f} and {high:.2f}."
         )
-        if min(calibration.n_bonafide, calibration.n_spoof) < FEW:
-            lines.append("So few that threshold and probabilities are rough guesses.")
-    if band is None or threshold is None:
-        lines.append("No verdicts: give --threshold T, or calibrate.")
-    elif calibration is None or band[0] == band[1]:
-        lines.append(f"Bona fide from the score {threshold:.4f} on, spoof below.")
-    else:
-        where = "given threshold" if rule.threshold is not None else f"prior of {rule.prior:g} for bona fide"
-        lines.append(
-            f"Threshold {threshold:.4f} ({where}); uncertain between {band[0]:.4f} and {band[1]:.4f}, "
-            f"where neither has a probability of {rule.confidence:g}."
-        )
-    if calibration is not None:
-        lines.append("All this holds for speech like the dev set's; other speech, attacks and channels can fool it.")
-    return lines
+    return [
+        *lines,
+        _verdict_rule(calibration, rule),
+        "All this holds for speech like the dev set's; other speech, attacks and channels can fool it.",
+    ]
+
+
+def _verdict_rule(calibration: Calibration | None, rule: Rule) -> str:
+    if rule.threshold is not None:
+        alone = "" if calibration is None else "; the given threshold decides alone, without a probability"
+        return f"Bona fide from the score {rule.threshold:.4f} on, spoof below{alone}."
+    if calibration is None:
+        return "No verdicts: give --threshold T, or calibrate."
+    if rule.aggregate == "min":
+        return "No verdicts: the calibration is for single windows, not for the least of several; give --threshold T."
+    if rule.distrusts(calibration):
+        return f"No verdicts: {_weak(calibration, rule)}."
+    low, high = calibration.band(rule.confidence, rule.prior)
+    return (
+        f"Threshold {calibration.threshold(rule.prior):.4f} (prior of {rule.prior:g} for bona fide); uncertain between "
+        f"{low:.4f} and {high:.4f}, where neither has a probability of {rule.confidence:g}."
+    )

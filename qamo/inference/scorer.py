@@ -21,6 +21,7 @@ DEVICES = ("auto", "cpu", "cuda")
 class Scorer(Protocol):
     """See the module's contract."""
 
+    name: str  # of its folder or file
     window_samples: int
     weights_digest: str  # which detector this is
     head: str  # "qamo", "oc_softmax" or "wce"
@@ -66,6 +67,7 @@ def open_scorer(
                 "with an ONNX file: python export.py RUN -o model.onnx --format onnx"
             ) from None
         scorer = TorchScorer(path, device=device, n_threads=n_threads)
+    scorer.name = path.resolve().name
     if calibration_file is not None:
         given = calibration.read(calibration_file)
         if given.weights != scorer.weights_digest:

@@ -20,6 +20,8 @@ PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 class OnnxScorer:
     """An ONNX file as a `qamo.inference.scorer.Scorer`."""
 
+    name = ""
+
     def __init__(self, path: Path, *, device: str, n_threads: int):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads

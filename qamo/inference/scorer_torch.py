@@ -22,6 +22,8 @@ from qamo.training.folder import scoring_digest
 class TorchScorer:
     """A run, a checkpoint or an exported folder as a `qamo.inference.scorer.Scorer`."""
 
+    name = ""
+
     def __init__(self, path: Path, *, device: str, n_threads: int):
         detector = load_detector(path)
         if n_threads:

@@ -9,27 +9,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qamo.inference.judge import Judgement
+from qamo.inference.judge import Judgement, Rule, meaning
+from qamo.inference.scorer import Scorer
 
 COLUMNS = [
     "path", "score", "verdict", "llr", "probability_bonafide", "score_min", "ratio_below_threshold", "n_windows",
-    "duration_s", "level_dbfs", "bandwidth_hz", "clipped_ratio", "speech_ratio", "mos", "warnings", "error",
+    "duration_s", "level_dbfs", "bandwidth_hz", "clipped_ratio", "speech_ratio", "mos", "warnings",
+    "detector", "dev_eer", "n_dev_bonafide", "n_dev_spoof", "error",
 ]  # fmt: skip
-HEADING = f"{'score':>8}  {'min':>8}  {'LLR':>7}  {'bona fide':>9}  {'verdict':9}  {'seconds':>8}  recording"
+HEADING = (
+    f"{'score':>8}  {'min':>8}  {'LLR':>7}  {'bona fide':>9}  {'verdict':9}  {'dev EER':>7}  {'seconds':>8}  recording"
+)
 
 
 def row(judgement: Judgement) -> str:
     """One line of the table, and one more for each warning."""
+    if judgement.error is not None:
+        return f"{'-':>8}  {judgement.error}"
 
     def number(value: float | None, text: str) -> str:
         return "-" if value is None else format(value, text)
 
-    if judgement.error is not None:
-        return f"{'-':>8}  {judgement.error}"
-    probability = "-" if judgement.probability_bonafide is None else f"{100 * judgement.probability_bonafide:.1f} %"
+    def percent(ratio: float | None) -> str:
+        return "-" if ratio is None else f"{100 * ratio:.1f} %"
+
     line = (
         f"{number(judgement.score, '.4f'):>8}  {number(judgement.score_min, '.4f'):>8}  "
-        f"{number(judgement.llr, '.2f'):>7}  {probability:>9}  {judgement.verdict or '-':9}  "
+        f"{number(judgement.llr, '.2f'):>7}  {percent(judgement.probability_bonafide):>9}  "
+        f"{judgement.verdict or '-':9}  {percent(judgement.dev_eer):>7}  "
         f"{number(judgement.duration_s, '.2f'):>8}  {judgement.path}"
     )
     below = [] if judgement.mos is None else [f"predicted quality {judgement.mos:.2f} MOS"]
@@ -37,9 +44,13 @@ def row(judgement: Judgement) -> str:
     return "\n".join([line, *(f"{'':10}{text}" for text in below)])
 
 
-def to_table(meaning: Sequence[str], judgements: Sequence[Judgement]) -> str:
-    """The whole table, under what a score means in sentences."""
-    return "\n".join([*meaning, "", HEADING, *map(row, judgements)]) + "\n"
+def head(scorer: Scorer, rule: Rule) -> str:
+    """What stands above a table: whose scores they are, and what they mean."""
+    return "\n".join([f"Detector: {scorer.name}.", *meaning(scorer, rule), "", HEADING])
+
+
+def to_table(head: str, judgements: Sequence[Judgement]) -> str:
+    return "\n".join([head, *map(row, judgements)]) + "\n"
 
 
 def to_json(judgements: Sequence[Judgement]) -> str:

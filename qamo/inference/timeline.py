@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def draw(
         title += f": {judgement.verdict}"
     if judgement.probability_bonafide is not None:
         title += f" (bona fide {100 * judgement.probability_bonafide:.0f} %)"
+    if judgement.dev_eer is not None:
+        title += f"; detector {judgement.detector} with a dev EER of {100 * judgement.dev_eer:.1f} %"
     upper.set_title(title, loc="left")
     _draw_scores(lower, judgement, threshold, band)
     lower.set_xlim(0, duration_s)
@@ -61,8 +64,10 @@ def _draw_scores(axes: Axes, judgement: Judgement, threshold: float | None, band
     scores = [np.nan if window.score is None else window.score for window in judgement.windows]  # a pause is a gap
     axes.plot(centres, scores, "o-", color="#1f77b4", markersize=4, label="windows")
     if band is not None and band[0] < band[1]:
-        axes.axhspan(*band, color="#e6a700", alpha=0.2, linewidth=0, label="uncertain")
-    if threshold is not None:
+        low, high = axes.get_ylim()
+        ends = [end if math.isfinite(end) else limit for end, limit in zip(band, (low, high))]
+        axes.axhspan(*ends, color="#e6a700", alpha=0.2, linewidth=0, label="uncertain")
+    if threshold is not None and math.isfinite(threshold):
         axes.axhline(threshold, color="#b03a2e", linestyle="--", linewidth=1, label=f"threshold {threshold:.3f}")
     if judgement.score is not None:
         axes.axhline(judgement.score, color="0.2", linewidth=1, label=f"score {judgement.score:.3f}")

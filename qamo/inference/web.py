@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import socket
 import sys
 import threading
@@ -69,14 +70,17 @@ class Studio:
         self.busy = threading.Lock()
 
     def about(self) -> dict[str, Any]:
-        """What the page says before the first clip."""
+        """What the page says before the first clip; null for a threshold that no score reaches."""
+        calibration = self.scorer.calibration
+        band = self.rule.band(calibration)
         return {
             "meaning": meaning(self.scorer, self.rule),
             "max_bytes": self.limits.n_bytes,
             "max_seconds": self.limits.seconds,
             "window_seconds": self.scorer.window_samples / SAMPLE_RATE,
-            "threshold": self.rule.threshold_with(self.scorer.calibration),
-            "band": self.rule.band(self.scorer.calibration),
+            "detector": self.scorer.name,
+            "threshold": _finite(self.rule.threshold_with(calibration)),
+            "band": None if band is None else [_finite(end) for end in band],
             "prior": self.rule.prior,
         }
 
@@ -196,6 +200,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: what people upload is theirs."""
+
+
+def _finite(number: float | None) -> float | None:  # JSON has no infinity
+    return number if number is not None and math.isfinite(number) else None
 
 
 def is_loopback(host: str) -> bool:
