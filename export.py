@@ -73,7 +73,7 @@ def export_folder(run: Path, folder: Path) -> float:
     from model import load_detector
     from qamo.evaluation import calibration
     from qamo.export.model_card import write_card
-    from qamo.inference import scorer as scorers
+    from qamo.inference import scorer_torch as scorers
     from qamo.training.checkpoint import write_exported
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -102,7 +102,7 @@ def export_onnx(run: Path, path: Path, *, int8: bool) -> str:
     """
     from model import load_detector
     from qamo.export import onnx as onnx_export
-    from qamo.inference import scorer as scorers
+    from qamo.inference import scorer_torch as scorers
 
     if path.suffix != ".onnx":
         raise InputError(f"-o {path}: expected a name that ends in .onnx, by which inference.py knows the format")

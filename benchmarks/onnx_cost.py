@@ -26,7 +26,8 @@ from qamo import InputError  # noqa: E402
 from qamo.audio import load as audio  # noqa: E402
 from qamo.config.load import load_config  # noqa: E402
 from qamo.export import onnx as onnx_export  # noqa: E402
-from qamo.inference import scorer as scorers  # noqa: E402
+from qamo.inference.scorer import open_scorer  # noqa: E402
+from qamo.inference.scorer_torch import window_of  # noqa: E402
 from qamo.trials.keys import read_keys  # noqa: E402
 
 
@@ -46,14 +47,14 @@ def main(argv: list[str] | None = None) -> int:
 def measure(run: Path, n_recordings: int) -> None:
     cfg = load_config(run / "config.yaml")
     sets = evaluation_sets(cfg.data, cfg.eval)
-    window = scorers.window_of(run)
+    window = window_of(run)
     with tempfile.TemporaryDirectory() as folder:
         full, small = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
         onnx_export.export_onnx(load_detector(run), full, window_samples=window)
         onnx_export.quantize(full, small)
         sizes = [(run / "model.pt").stat().st_size, full.stat().st_size, small.stat().st_size]
         ways = {
-            name: scorers.open_scorer(path, load_detector, device="cpu", n_threads=1)
+            name: open_scorer(path, device="cpu", n_threads=1)
             for name, path in (("PyTorch", run), ("ONNX", full), ("ONNX int8", small))
         }
         print("| way | MB | ms a clip | " + " | ".join(f"{name} EER %" for name in sets) + " | largest difference |")

@@ -6,7 +6,8 @@ than a window is repeated to fill one, as in training. Shapes: T samples, W samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -27,11 +28,11 @@ def window_starts(n_samples: int, window_samples: int, overlap: float) -> np.nda
     return np.append(np.arange(0, last, hop), last)
 
 
-def batches(wave: np.ndarray, starts: np.ndarray, window_samples: int, batch_size: int) -> Iterator[np.ndarray]:
-    """The windows at `starts`, some at a time: (T,) -> (B, W) float32 each."""
-    for first in range(0, len(starts), batch_size):
-        chosen = starts[first : first + batch_size]
-        yield np.stack([fit_length(wave[start : start + window_samples], window_samples) for start in chosen])
+def batches(windows: Iterable[tuple[np.ndarray, int]], window_samples: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Windows, each a wave (T,) and the sample it starts at, some at a time: (B, W) float32 each."""
+    remaining = iter(windows)
+    while chosen := list(itertools.islice(remaining, batch_size)):
+        yield np.stack([fit_length(wave[start : start + window_samples], window_samples) for wave, start in chosen])
 
 
 def spoken(wave: np.ndarray, starts: np.ndarray, window_samples: int) -> np.ndarray:

@@ -5,8 +5,9 @@ recordings whose class is known makes a log-likelihood ratio of it, `slope * sco
 many times (e to the power of it) more likely this score is from bona fide speech than from spoofed speech. With a
 prior, the share of bona fide speech to expect, it becomes a probability.
 
-It holds for speech like the dev set's. It is fitted on single windows, so that the mean over the windows of a long
-recording is worth somewhat more than the ratio says. NumPy only.
+It holds for speech like the dev set's, and is bounded by what the number of dev recordings supports (`llr_bounds`). It
+is fitted on single windows, so that the mean over the windows of a long recording is worth somewhat more than the ratio
+says. NumPy only.
 """
 
 from __future__ import annotations
@@ -54,27 +55,41 @@ class Calibration:
         return replace(self, fitted_on=named)
 
     def llr(self, score: float) -> float:
-        """Natural log-likelihood ratio of a score; above 0 speaks for bona fide."""
-        return self.slope * score + self.offset
+        """Natural log-likelihood ratio of a score, within `llr_bounds`; above 0 speaks for bona fide."""
+        low, high = llr_bounds(self.n_bonafide, self.n_spoof)
+        return min(max(self.slope * score + self.offset, low), high)
 
     def probability(self, score: float, prior: float = PRIOR) -> float:
         """Probability that the speech is bona fide, given the share of bona fide speech to expect, in (0, 1)."""
         return _logistic(self.llr(score) + logit(prior))
 
+    def score_at(self, llr: float) -> float:
+        """The score at which the ratio is `llr`; infinite where the bounds keep it from there."""
+        low, high = llr_bounds(self.n_bonafide, self.n_spoof)
+        if not low <= llr <= high:
+            return math.copysign(math.inf, llr)
+        return (llr - self.offset) / self.slope
+
     def threshold(self, prior: float = PRIOR) -> float:
         """The score at which bona fide and spoof are equally probable."""
-        return -(self.offset + logit(prior)) / self.slope
+        return self.score_at(-logit(prior))
 
-    def band(self, confidence: float, *, prior: float = PRIOR, threshold: float | None = None) -> tuple[float, float]:
-        """Scores between which a verdict is uncertain.
+    def band(self, confidence: float, prior: float = PRIOR) -> tuple[float, float]:
+        """Scores between which neither class is as probable as `confidence`, in [0.5, 1); the ends may be infinite."""
+        return self.score_at(-logit(confidence) - logit(prior)), self.score_at(logit(confidence) - logit(prior))
 
-        Args:
-            confidence: least probability of a verdict, in [0.5, 1).
-            threshold: centre of the band, where a person moved it away from `threshold(prior)`.
-        """
-        centre = self.threshold(prior) if threshold is None else threshold
-        half = logit(confidence) / self.slope
-        return centre - half, centre + half
+
+def llr_bounds(n_bonafide: int, n_spoof: int) -> tuple[float, float]:
+    """The log-likelihood ratios that a calibration on so many scores can support: least and greatest.
+
+    A score that all bona fide and none of `n_spoof` spoofed recordings reach is the best evidence that such scores can
+    give. If the next spoofed recording reached it, 1 of n_spoof + 1 would: the ratio is at most that number. Likewise
+    below, with the bona fide recordings. What the regression says beyond is extrapolation.
+
+    Source: the idea of Vergeer et al. 2016 (Science & Justice 56, 482-491), who add one misleading ratio to each class
+    to find the empirical lower and upper bound (ELUB); this is what one such ratio allows at the most.
+    """
+    return -math.log(n_bonafide + 1), math.log(n_spoof + 1)
 
 
 def verdict(score: float, low: float, high: float) -> str:
@@ -224,6 +239,9 @@ def from_dict(content: Any, where: object) -> Calibration:
         calibration = Calibration(**{key: value for key, value in content.items() if key != "format"})
     except TypeError as error:
         raise InputError(f"{where}: not a calibration of this version ({error})") from None
+    counts = (calibration.n_bonafide, calibration.n_spoof)
+    if not all(isinstance(n, int) and n > 0 for n in counts) or not isinstance(calibration.eer, (int, float)):
+        raise InputError(f"{where}: expected an eer and the counts n_bonafide and n_spoof, above 0")
     numbers = (calibration.slope, calibration.offset, calibration.eer_threshold)
     if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in numbers) or calibration.slope <= 0:
         raise InputError(f"{where}: slope, offset and eer_threshold must be finite, and slope above 0")

@@ -124,7 +124,7 @@ def _body(
         "```python",
         LINES.format(folder="THIS_FOLDER", recording="recording.wav") + "```",
         "",
-        "The judgement also has `verdict`, `llr`, `probability_bonafide`, `windows` and `cautions`.",
+        "The judgement also has `verdict`, `llr`, `probability_bonafide`, `windows` and `warnings`.",
         "",
         "## Training data",
         "",

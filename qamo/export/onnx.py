@@ -1,7 +1,7 @@
 """A detector as one ONNX file that onnxruntime scores with, PyTorch not installed.
 
 The file takes `wave` (B, T) float32 at 16 kHz, B and T free, and gives `score` (B,). It also says what it is: window,
-digest of the weights, and the calibration, as JSON text in its metadata (`qamo.inference.scorer.ONNX_METADATA`).
+digest of the weights, and the calibration, as JSON text in its metadata (`qamo.inference.scorer_onnx.ONNX_METADATA`).
 
 Front ends are rewritten where ONNX lacks something: the short-time transforms of DistillMOS become convolutions, and
 weights that PyTorch parametrizes become plain ones. What was written is compared with PyTorch on three lengths.
@@ -30,7 +30,8 @@ from qamo import InputError
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
 from qamo.files import replacing
-from qamo.inference.scorer import CONVENTION, ONNX_FORMAT, ONNX_METADATA, digest_of
+from qamo.inference.scorer_onnx import CONVENTION, ONNX_FORMAT, ONNX_METADATA
+from qamo.inference.scorer_torch import digest_of
 from qamo.networks import distillmos
 from qamo.networks.conformer_tcm import N_POSITIONS
 from qamo.networks.distillmos import FRAME_SAMPLES, N_FRAMES, DistillMOS

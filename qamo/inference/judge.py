@@ -1,25 +1,26 @@
-"""One recording in, one judgement out: scores of its windows, their aggregate, what that is worth, and what to doubt.
+"""Score one recording: window scores, their aggregate, the calibrated verdict, and warnings.
 
-Windows: `qamo.audio.windows`; worth: `qamo.evaluation.calibration`; doubts: `qamo.audio.diagnostics`.
+Windows: `qamo.audio.windows`; calibration: `qamo.evaluation.calibration`; warnings: `qamo.audio.diagnostics`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from qamo import InputError
-from qamo.audio import decoding, diagnostics, windows
+from qamo.audio import diagnostics, windows
 from qamo.audio.load import SAMPLE_RATE
-from qamo.evaluation import calibration
+from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, llr_bounds, verdict
 from qamo.inference.scorer import Scorer
 
 MIXED_SHARE = 0.1  # of the windows; with more below the threshold, a bona fide verdict comes with a warning
+NO_SPEECH = {"silence"}  # codes of warnings that leave a score without a meaning
 FEW = 100  # recordings of a class; with less a calibration is a rough guess
 Aggregate = Literal["mean", "min", "first"]
 AGGREGATES: dict[Aggregate, Callable[[np.ndarray], float]] = {
@@ -27,6 +28,7 @@ AGGREGATES: dict[Aggregate, Callable[[np.ndarray], float]] = {
     "min": lambda scores: float(scores.min()),
     "first": lambda scores: float(scores[0]),  # the published protocol: the first window stands for the recording
 }
+PredictMOS = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Rule:
     aggregate: Aggregate = "mean"
     overlap: float = 0.5
     skip_pauses: bool = False
-    threshold: float | None = None  # None: where the calibration puts it for `prior`
-    prior: float = calibration.PRIOR
-    confidence: float = calibration.CONFIDENCE
+    threshold: float | None = None  # decides alone, where given; None: the calibration does, with prior and confidence
+    prior: float = PRIOR
+    confidence: float = CONFIDENCE
     batch_size: int = 16
 
     def __post_init__(self) -> None:
@@ -57,17 +59,33 @@ class Rule:
         if self.batch_size < 1:
             raise InputError(f"--batch-size: expected at least 1, found {self.batch_size}")
 
-    def centre(self, known: calibration.Calibration | None) -> float | None:
-        """The score that divides spoof from bona fide, if anything says where it is."""
+    def threshold_with(self, calibration: Calibration | None) -> float | None:
+        """The score of a window that divides spoof from bona fide, where a person or the calibration says it."""
         if self.threshold is not None:
             return self.threshold
-        return None if known is None else known.threshold(self.prior)
+        return None if calibration is None else calibration.threshold(self.prior)
 
-    def band(self, known: calibration.Calibration | None) -> tuple[float, float] | None:
-        """The scores between which a verdict is uncertain; one point where there is no calibration."""
-        if known is not None:
-            return known.band(self.confidence, prior=self.prior, threshold=self.threshold)
-        return None if self.threshold is None else (self.threshold, self.threshold)
+    def band(self, calibration: Calibration | None) -> tuple[float, float] | None:
+        """The scores between which a verdict is uncertain: a point for a given threshold; None: no verdict is given."""
+        if self.threshold is not None:
+            return self.threshold, self.threshold
+        if calibration is None or self.aggregate == "min":
+            return None
+        return (-math.inf, math.inf) if self.distrusts(calibration) else calibration.band(self.confidence, self.prior)
+
+    def llr(self, calibration: Calibration | None, score: float) -> float | None:
+        """Log-likelihood ratio; None for the least of several windows: calibrations are fitted on single ones."""
+        return None if calibration is None or self.aggregate == "min" else calibration.llr(score)
+
+    def probability(self, calibration: Calibration | None, score: float) -> float | None:
+        """Probability of bona fide speech, where the verdict follows from it: not beside a given threshold."""
+        if self.band(calibration) is None or calibration is None or self.threshold is not None:
+            return None
+        return None if self.distrusts(calibration) else calibration.probability(score, self.prior)
+
+    def distrusts(self, calibration: Calibration) -> bool:
+        """Whether a detector errs on its dev set more often than a verdict may."""
+        return calibration.eer > 1 - self.confidence
 
 
 @dataclass(frozen=True)
@@ -87,134 +105,183 @@ class Judgement:
     llr: float | None = None  # natural log-likelihood ratio
     probability_bonafide: float | None = None
     score_min: float | None = None
-    share_below_threshold: float | None = None  # of the windows
+    ratio_below_threshold: float | None = None  # of the windows
     mos: float | None = None
-    facts: diagnostics.Facts | None = None
+    duration_s: float | None = None
+    level_dbfs: float | None = None  # root mean square of the loud frames; -inf for digital silence
+    bandwidth_hz: float | None = None
+    clipped_ratio: float | None = None  # of the samples
+    speech_ratio: float | None = None  # of the time
     windows: list[Window] = field(default_factory=list)
-    cautions: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    detector: str | None = None
+    dev_eer: float | None = None  # of the detector, on the recordings that calibrated it, in [0, 1]
+    n_dev_bonafide: int | None = None
+    n_dev_spoof: int | None = None
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it: flat, with null for what is not known."""
-        facts = self.facts._asdict() if self.facts else dict.fromkeys(diagnostics.Facts._fields)
-        level = facts["level_dbfs"]
-        facts["level_dbfs"] = level if level is None or math.isfinite(level) else None  # JSON has no infinity
-        return {
-            "path": self.path,
-            "score": self.score,
-            "verdict": self.verdict,
-            "llr": self.llr,
-            "probability_bonafide": self.probability_bonafide,
-            "score_min": self.score_min,
-            "share_below_threshold": self.share_below_threshold,
-            "mos": self.mos,
-            **facts,
-            "windows": [vars(window) for window in self.windows],
-            "warnings": self.cautions,
-            "error": self.error,
-        }
-
-
-def judge_file(
-    path: Path, scorer: Scorer, rule: Rule, *, predict_mos: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None
-) -> tuple[Judgement, np.ndarray | None]:
-    """Judge a recording on disk; an unreadable one gives a judgement with an error, and no wave."""
-    try:
-        wave = decoding.decode(path)
-        return judge(wave, scorer, rule, path=str(path), predict_mos=predict_mos), wave
-    except (InputError, OSError) as error:
-        return Judgement(path=str(path), error=str(error)), None
+        """As JSON has it: null for what is not known, and for the level of digital silence."""
+        content = dataclasses.asdict(self)
+        if self.level_dbfs is not None and not math.isfinite(self.level_dbfs):
+            content["level_dbfs"] = None  # JSON has no infinity
+        return content
 
 
 def judge(
-    wave: np.ndarray,
-    scorer: Scorer,
-    rule: Rule,
-    *,
-    path: str = "",
-    predict_mos: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None,
+    wave: np.ndarray, scorer: Scorer, rule: Rule, *, path: str = "", predict_mos: PredictMOS | None = None
 ) -> Judgement:
     """Judge a wave (T,) at 16 kHz.
 
     Raises:
         InputError: the detector gives no finite score.
     """
-    known, length = scorer.calibration, scorer.window_samples
-    facts = diagnostics.measure(wave)
+    (judgement,) = judge_all([(path, wave)], scorer, rule, predict_mos=predict_mos)
+    if judgement.error is not None:
+        raise InputError(judgement.error)
+    return judgement
+
+
+def judge_all(
+    named: Sequence[tuple[str, np.ndarray]], scorer: Scorer, rule: Rule, *, predict_mos: PredictMOS | None = None
+) -> list[Judgement]:
+    """Judge waves (T,) at 16 kHz, each with its name; windows of several waves share a batch.
+
+    A wave whose score is not finite has a judgement with an error.
+    """
+    cuts = [_cut(wave, scorer.window_samples, rule) for _, wave in named]
+    starting = ((cut.wave, start) for cut in cuts for start in cut.starts[cut.scored])
+    batches = windows.batches(starting, scorer.window_samples, rule.batch_size)
+    scores = np.concatenate([scorer(batch) for batch in batches])
+    by_wave = np.split(scores, np.cumsum([cut.scored.sum() for cut in cuts])[:-1])
+    return [
+        _judgement(name, cut, scores, scorer, rule, None if predict_mos is None else float(predict_mos([wave])[0]))
+        if np.isfinite(scores).all()
+        else Judgement(name, error=f"{name}: its score is not finite; the weights are damaged")
+        for (name, wave), cut, scores in zip(named, cuts, by_wave)
+    ]
+
+
+class _Cut(NamedTuple):
+    """A wave and its n windows."""
+
+    wave: np.ndarray  # (T,)
+    starts: np.ndarray  # (n,) int, in samples
+    spoken: np.ndarray  # (n,) bool: speech, and not mostly a pause
+    scored: np.ndarray  # (n,) bool
+
+
+def _cut(wave: np.ndarray, length: int, rule: Rule) -> _Cut:
     starts = windows.window_starts(len(wave), length, rule.overlap)
     if rule.aggregate == "first":
         starts = starts[:1]
     spoken = windows.spoken(wave, starts, length)
     if not spoken.any():  # nothing but pauses: better an opinion with a warning than none
         spoken[:] = True
-    heard = spoken if rule.skip_pauses else np.ones_like(spoken)
-    scored = np.concatenate([scorer(batch) for batch in windows.batches(wave, starts[heard], length, rule.batch_size)])
-    if not np.isfinite(scored).all():
-        raise InputError(f"{path}: its score is not finite; the weights are damaged")
-    score = AGGREGATES[rule.aggregate](scored)
+    return _Cut(wave, starts, spoken, spoken if rule.skip_pauses else np.ones_like(spoken))
 
-    mos = None if predict_mos is None else float(predict_mos([wave])[0])
-    cautions = diagnostics.cautions(facts, known.domain if known else None, mos=mos)
-    centre, band = rule.centre(known), rule.band(known)
-    verdict = None if band is None else calibration.verdict(score, *band)
-    if verdict and any(caution.code == "silence" for caution in cautions):
-        verdict = calibration.UNCERTAIN
-    share_below = None if centre is None else float(np.mean(scored < centre))
-    doubtful = 0.0 if centre is None else float(np.mean(scored[spoken[heard]] < centre))  # a pause proves nothing
-    if verdict == calibration.BONAFIDE and doubtful > MIXED_SHARE:
-        cautions.append(
-            diagnostics.Caution(
-                "mixed",
-                f"{100 * doubtful:.0f} % of the windows score below the threshold: a part may be synthetic, "
-                "look at the score over time",
-            )
-        )
-    values = iter(scored.tolist())
+
+def _judgement(name: str, cut: _Cut, scores: np.ndarray, scorer: Scorer, rule: Rule, mos: float | None) -> Judgement:
+    """What the scores of the scored windows (m,) say of a recording."""
+    calibration = scorer.calibration
+    score = AGGREGATES[rule.aggregate](scores)
+    facts = diagnostics.measure(cut.wave)
+    cautions = diagnostics.cautions(facts, calibration.domain if calibration else None, mos=mos)
+    no_speech = any(caution.code in NO_SPEECH for caution in cautions)
+    band = rule.band(calibration)
+    opinion = UNCERTAIN if no_speech else None if band is None else verdict(score, *band)
+    warnings = [caution.text for caution in cautions]
+    threshold = rule.threshold_with(calibration)
+    if opinion == BONAFIDE:
+        warnings += _mixed_warning(scores[cut.spoken[cut.scored]], threshold)
+    if band == (-math.inf, math.inf) and calibration:
+        warnings.append(_weak(calibration, rule))
+    values = iter(scores.tolist())
+    ends = np.minimum(cut.starts + scorer.window_samples, len(cut.wave))
     return Judgement(
-        path=path,
+        path=name,
         score=score,
-        verdict=verdict,
-        llr=known.llr(score) if known else None,
-        probability_bonafide=known.probability(score, rule.prior) if known else None,
-        score_min=float(scored.min()),
-        share_below_threshold=share_below,
+        verdict=opinion,
+        llr=None if no_speech else rule.llr(calibration, score),
+        probability_bonafide=None if no_speech else rule.probability(calibration, score),
+        score_min=float(scores.min()),
+        ratio_below_threshold=None if threshold is None else float(np.mean(scores < threshold)),
         mos=mos,
-        facts=facts,
+        duration_s=facts.duration_s,
+        level_dbfs=facts.level_dbfs,
+        bandwidth_hz=facts.bandwidth_hz,
+        clipped_ratio=facts.clipped_share,
+        speech_ratio=facts.speech_share,
         windows=[
-            Window(start / SAMPLE_RATE, min(start + length, len(wave)) / SAMPLE_RATE, next(values) if on else None)
-            for start, on in zip(starts.tolist(), heard.tolist())
+            Window(start / SAMPLE_RATE, end / SAMPLE_RATE, next(values) if scored else None)
+            for start, end, scored in zip(cut.starts.tolist(), ends.tolist(), cut.scored.tolist())
         ],
-        cautions=[caution.text for caution in cautions],
+        warnings=warnings,
+        detector=scorer.name,
+        dev_eer=calibration.eer if calibration else None,
+        n_dev_bonafide=calibration.n_bonafide if calibration else None,
+        n_dev_spoof=calibration.n_spoof if calibration else None,
+    )
+
+
+def _mixed_warning(scores: np.ndarray, threshold: float | None) -> list[str]:
+    """What to say of a bona fide recording whose spoken windows score (n,); pauses prove nothing."""
+    below = 0.0 if threshold is None else float(np.mean(scores < threshold))
+    if below <= MIXED_SHARE:
+        return []
+    return [
+        f"{100 * below:.0f} % of the windows score below the threshold: a part may be synthetic, "
+        "look at the score over time"
+    ]
+
+
+def _weak(calibration: Calibration, rule: Rule) -> str:
+    return (
+        f"a weak detector: its EER of {100 * calibration.eer:.1f} % on the dev set is above "
+        f"{100 * (1 - rule.confidence):.0f} %, so it gives no verdict"
     )
 
 
 def meaning(scorer: Scorer, rule: Rule) -> list[str]:
     """What a score of this detector means under `rule`, in sentences for a person."""
-    known, band, centre = scorer.calibration, rule.band(scorer.calibration), rule.centre(scorer.calibration)
-    kind = "a logit" if scorer.head == "wce" else "a cosine between -1 and 1"
-    said = []
-    if known is None:
-        said.append(
-            f"A score is {kind}, higher for bona fide speech, and not a probability: no calibration ({scorer.remark})."
+    calibration = scorer.calibration
+    if calibration is None:
+        kind = "a logit" if scorer.head == "wce" else "a cosine between -1 and 1"
+        return [
+            f"A score is {kind}, higher for bona fide speech, and not a probability: "
+            f"no calibration ({scorer.why_uncalibrated}).",
+            _verdict_rule(None, rule),
+        ]
+    n_bonafide, n_spoof = calibration.n_bonafide, calibration.n_spoof
+    lines = [
+        f"Calibrated on {n_bonafide + n_spoof:,} dev recordings ({n_bonafide:,} bona fide), "
+        f"whose EER is {100 * calibration.eer:.2f} % at the score {calibration.eer_threshold:.4f}."
+    ]
+    if min(n_bonafide, n_spoof) < FEW:
+        low, high = llr_bounds(n_bonafide, n_spoof)
+        lines.append(
+            "So few that threshold and probabilities are rough guesses, and that ratios (LLR) end at "
+            f"{low:.2f} and {high:.2f}."
         )
-    else:
-        n = known.n_bonafide + known.n_spoof
-        said.append(
-            f"Calibrated on {n:,} dev recordings ({known.n_bonafide:,} bona fide), "
-            f"whose EER is {100 * known.eer:.2f} % at the score {known.eer_threshold:.4f}."
-        )
-        if min(known.n_bonafide, known.n_spoof) < FEW:
-            said.append("So few that threshold and probabilities are rough guesses.")
-    if band is None or centre is None:
-        said.append("No verdicts: give --threshold T, or calibrate.")
-    elif known is None or band[0] == band[1]:
-        said.append(f"Bona fide from the score {centre:.4f} on, spoof below.")
-    else:
-        where = "given threshold" if rule.threshold is not None else f"prior of {rule.prior:g} for bona fide"
-        said.append(
-            f"Threshold {centre:.4f} ({where}); uncertain between {band[0]:.4f} and {band[1]:.4f}, "
-            f"where neither has a probability of {rule.confidence:g}."
-        )
-    if known is not None:
-        said.append("All this holds for speech like the dev set's; other speech, attacks and channels can fool it.")
-    return said
+    return [
+        *lines,
+        _verdict_rule(calibration, rule),
+        "All this holds for speech like the dev set's; other speech, attacks and channels can fool it.",
+    ]
+
+
+def _verdict_rule(calibration: Calibration | None, rule: Rule) -> str:
+    if rule.threshold is not None:
+        alone = "" if calibration is None else "; the given threshold decides alone, without a probability"
+        return f"Bona fide from the score {rule.threshold:.4f} on, spoof below{alone}."
+    if calibration is None:
+        return "No verdicts: give --threshold T, or calibrate."
+    if rule.aggregate == "min":
+        return "No verdicts: the calibration is for single windows, not for the least of several; give --threshold T."
+    if rule.distrusts(calibration):
+        return f"No verdicts: {_weak(calibration, rule)}."
+    low, high = calibration.band(rule.confidence, rule.prior)
+    return (
+        f"Threshold {calibration.threshold(rule.prior):.4f} (prior of {rule.prior:g} for bona fide); uncertain between "
+        f"{low:.4f} and {high:.4f}, where neither has a probability of {rule.confidence:g}."
+    )

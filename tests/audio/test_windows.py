@@ -29,14 +29,14 @@ def test_half_an_overlap_starts_a_window_every_half():
 
 def test_a_short_recording_is_repeated_as_in_training():
     wave = np.arange(300, dtype=np.float32)
-    (only,) = batches(wave, window_starts(300, 1_000, 0.5), 1_000, 8)
+    (only,) = batches(((wave, start) for start in window_starts(300, 1_000, 0.5)), 1_000, 8)
     assert np.array_equal(only[0], fit_length(wave, 1_000))
 
 
 def test_batches_hold_the_windows_in_order():
     wave = np.arange(10_000, dtype=np.float32)
     starts = window_starts(10_000, 1_000, 0.5)
-    parts = list(batches(wave, starts, 1_000, 4))
+    parts = list(batches(((wave, start) for start in starts), 1_000, 4))
     assert [len(part) for part in parts] == [4, 4, 4, 4, 3]
     assert np.array_equal(np.concatenate(parts)[:, 0], starts)
 

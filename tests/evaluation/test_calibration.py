@@ -20,8 +20,8 @@ def gaussian_scores(n_bonafide=400, n_spoof=900, seed=0):
     return rng.normal(1, 1, n_bonafide), rng.normal(-1, 1, n_spoof)
 
 
-def made(slope=3.0, offset=-0.6):
-    return Calibration(slope, offset, eer=0.1, eer_threshold=0.2, n_bonafide=9, n_spoof=9, weights="w")
+def made(slope=3.0, offset=-0.6, n=9):
+    return Calibration(slope, offset, eer=0.1, eer_threshold=0.2, n_bonafide=n, n_spoof=n, weights="w")
 
 
 @pytest.mark.parametrize(("n_bonafide", "n_spoof"), [(400, 900), (30, 4000), (3, 5)])
@@ -83,19 +83,40 @@ def test_scores_that_cannot_be_calibrated_are_refused(bonafide, spoof, said):
 
 @given(st.floats(0.01, 0.99), st.floats(0.5, 0.999))
 def test_threshold_band_and_probability_agree(prior, confidence):
-    known = made()
+    known = made(n=10**7)
     assert known.probability(known.threshold(prior), prior) == pytest.approx(0.5)
-    low, high = known.band(confidence, prior=prior)
+    low, high = known.band(confidence, prior)
     assert known.probability(high, prior) == pytest.approx(confidence)
     assert known.probability(low, prior) == pytest.approx(1 - confidence)
-    moved_low, moved_high = known.band(confidence, threshold=0.3)
-    assert (moved_low + moved_high) / 2 == pytest.approx(0.3)
-    assert moved_high - moved_low == pytest.approx(high - low)
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.5, 0.999), st.floats(-3, 3), st.integers(1, 200))
+def test_a_verdict_never_contradicts_its_probability_however_few_the_scores(prior, confidence, score, n):
+    known = made(n=n)
+    said = calibration.verdict(score, *known.band(confidence, prior))
+    probability = known.probability(score, prior)
+    if said == "bona fide":
+        assert probability >= confidence - 1e-9
+    elif said == "spoof":
+        assert 1 - probability >= confidence - 1e-9
+    else:
+        assert max(probability, 1 - probability) <= confidence + 1e-9
+
+
+def test_few_scores_support_a_small_ratio():
+    assert made(n=20).llr(100.0) == pytest.approx(3.04, abs=0.01)
+    assert made(n=20).llr(-100.0) == pytest.approx(-3.04, abs=0.01)
+    lopsided = Calibration(3.0, -0.6, eer=0.1, eer_threshold=0.2, n_bonafide=9, n_spoof=999, weights="w")
+    assert lopsided.llr(100.0) == pytest.approx(np.log(1000))  # that no spoofed one of 999 reaches it
+    assert lopsided.llr(-100.0) == pytest.approx(-np.log(10))
+    assert made(n=20).llr(0.5) == pytest.approx(3 * 0.5 - 0.6)  # within the bounds it is the regression's
+    assert made(n=20).band(0.99) == (-np.inf, np.inf)  # 20 scores of a class give 95 % at most
 
 
 def test_a_score_far_out_has_a_probability_and_no_overflow():
-    assert made(slope=1e4).probability(1.0) == 1.0
-    assert made(slope=1e4).probability(-1.0) == 0.0
+    assert made(slope=1e4, n=10**300).probability(1.0) == 1.0
+    assert made(slope=1e4, n=9).probability(1.0) == pytest.approx(10 / 11)
+    assert made(slope=1e4, n=9).probability(-1.0) == pytest.approx(1 / 11)
 
 
 def test_verdicts_at_the_edges():
@@ -115,6 +136,8 @@ def test_a_calibration_reads_back_equal(tmp_path):
         ({"format": "other"}, "expected a calibration"),
         ({"slope": -1.0}, "slope above 0"),
         ({"offset": None}, "must be finite"),
+        ({"n_spoof": 0}, "n_bonafide and n_spoof, above 0"),
+        ({"n_bonafide": "many"}, "n_bonafide and n_spoof, above 0"),
         ({"new": 1}, "not a calibration of this version"),
     ],
 )
@@ -127,7 +150,7 @@ def test_a_damaged_calibration_is_refused(tmp_path, change, said):
 
 def test_a_run_calibrates_its_own_model_on_its_dev_scores(trained_run):
     from model import load_detector
-    from qamo.inference.scorer import digest_of
+    from qamo.inference.scorer_torch import digest_of
 
     known = calibration.read(trained_run / "calibration.json")
     assert known.weights == digest_of(load_detector(trained_run))

@@ -106,7 +106,7 @@ def test_int8_is_a_file_like_the_other(exported, trained_run, built_corpus, tmp_
     wave = waves(4, 8000)
     difference = np.abs(scores_of(out, wave) - scores_of(exported[0], wave)).max()
     assert 0 < difference < 0.05
-    scorer = scorers.open_scorer(out, load_detector)
+    scorer = scorers.open_scorer(out)
     assert scorer.window_samples == 8000
     assert scorer.calibration is not None
     assert inference.main(["--ckpt_path", str(out), str(built_corpus / "wild" / "0.wav")]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -17,6 +18,7 @@ import soundfile
 import inference
 from model import load_detector
 from qamo.evaluation import calibration
+from qamo.inference.show import COLUMNS
 from qamo.training.checkpoint import write_checkpoint
 from qamo.trials.scores import read_scores
 
@@ -61,7 +63,9 @@ def test_scores_become_ratios_probabilities_and_verdicts(trained_run, wild, caps
     assert said == ""
     low, high = known.band(0.7, prior=0.3)
     for row in rows:
-        assert row["llr"] == pytest.approx(known.slope * row["score"] + known.offset)
+        ratio = known.slope * row["score"] + known.offset
+        assert row["llr"] == pytest.approx(np.clip(ratio, -np.log(5), np.log(9)))  # 4 and 8 dev recordings
+        assert (row["detector"], row["dev_eer"], row["n_dev_bonafide"], row["n_dev_spoof"]) == ("tiny", known.eer, 4, 8)
         odds = row["llr"] + math.log(0.3 / 0.7)
         assert row["probability_bonafide"] == pytest.approx(1 / (1 + math.exp(-odds)))
         verdict = "bona fide" if row["score"] >= high else "spoof" if row["score"] < low else "uncertain"
@@ -69,12 +73,40 @@ def test_scores_become_ratios_probabilities_and_verdicts(trained_run, wild, caps
         assert any("only 0.50 s long" in text for text in row["warnings"])
 
 
-def test_a_given_threshold_moves_the_band(trained_run, wild, capsys):
-    _, rows, _ = judged(capsys, "--ckpt_path", trained_run, wild, "--threshold", 2, "--confidence", 0.5)
-    assert {row["verdict"] for row in rows} == {"spoof"}
-    assert {row["share_below_threshold"] for row in rows} == {1.0}
-    _, rows, _ = judged(capsys, "--ckpt_path", trained_run, wild, "--threshold", -2, "--confidence", 0.5)
-    assert {row["verdict"] for row in rows} == {"bona fide"}
+def test_a_given_threshold_decides_alone(trained_run, wild, capsys):
+    """No probability stands beside it, which would be that of another rule: 91 % and `uncertain`."""
+    for threshold, verdict, below in ((2, "spoof", 1.0), (-2, "bona fide", 0.0)):
+        _, rows, _ = judged(capsys, "--ckpt_path", trained_run, wild, "--threshold", threshold)
+        assert {row["verdict"] for row in rows} == {verdict}
+        assert {row["ratio_below_threshold"] for row in rows} == {below}
+        assert {row["probability_bonafide"] for row in rows} == {None}
+    assert inference.main(["--ckpt_path", str(trained_run), str(wild), "--threshold", "0.25"]) == 0
+    assert "the given threshold decides alone, without a probability" in capsys.readouterr().out
+
+
+def test_the_least_of_several_windows_has_no_ratio_that_was_fitted_on_single_ones(trained_run, long_clip, capsys):
+    _, [row], _ = judged(capsys, "--ckpt_path", trained_run, long_clip, "--aggregate", "min")
+    assert (row["verdict"], row["llr"], row["probability_bonafide"]) == (None, None, None)
+    _, [row], _ = judged(capsys, "--ckpt_path", trained_run, long_clip, "--aggregate", "min", "--threshold", "-5")
+    assert (row["verdict"], row["llr"]) == ("bona fide", None)
+    assert inference.main(["--ckpt_path", str(trained_run), str(long_clip), "--aggregate", "min"]) == 0
+    assert "the calibration is for single windows" in capsys.readouterr().out
+
+
+def test_a_weak_detector_gives_no_verdict_and_no_probability(trained_run, wild, tmp_path, capsys):
+    known = dataclasses.replace(calibration.read(trained_run / "calibration.json"), eer=0.3375)
+    calibration.write(tmp_path / "weak.json", known)
+    _, rows, _ = judged(capsys, "--ckpt_path", trained_run, wild, "--calibration", tmp_path / "weak.json")
+    for row in rows:
+        assert (row["verdict"], row["probability_bonafide"], row["dev_eer"]) == ("uncertain", None, 0.3375)
+        assert "a weak detector: its EER of 33.8 % on the dev set is above 20 %" in row["warnings"][-1]
+    arguments = ["--ckpt_path", str(trained_run), str(wild), "--calibration", str(tmp_path / "weak.json")]
+    assert inference.main([*arguments, "--plot", str(tmp_path / "plots")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Detector: tiny.\n")
+    assert "No verdicts: a weak detector" in said
+    _, rows, _ = judged(capsys, *arguments, "--confidence", "0.6")
+    assert all(row["probability_bonafide"] is not None for row in rows)
 
 
 def test_long_recordings_are_judged_window_by_window(trained_run, long_clip, capsys):
@@ -85,7 +117,7 @@ def test_long_recordings_are_judged_window_by_window(trained_run, long_clip, cap
     assert row["score"] == pytest.approx(np.mean(scores))
     assert row["score_min"] == min(scores)
     threshold = calibration.read(trained_run / "calibration.json").threshold()
-    assert row["share_below_threshold"] == pytest.approx(np.mean(np.array(scores) < threshold))
+    assert row["ratio_below_threshold"] == pytest.approx(np.mean(np.array(scores) < threshold))
     _, [least], _ = judged(capsys, "--ckpt_path", trained_run, long_clip, "--aggregate", "min")
     assert least["score"] == row["score_min"]
 
@@ -114,7 +146,7 @@ def test_silence_gets_no_verdict(trained_run, tmp_path, capsys):
     for more in ([], ["--vad"], ["--threshold", "-5"]):
         status, [row], _ = judged(capsys, "--ckpt_path", trained_run, tmp_path / "silence.wav", *more)
         assert status == 0
-        assert row["verdict"] == "uncertain"
+        assert (row["verdict"], row["llr"], row["probability_bonafide"]) == ("uncertain", None, None)
         assert "silence" in row["warnings"][0]
         assert row["level_dbfs"] is None  # -inf is no JSON
 
@@ -148,7 +180,7 @@ def test_the_table_says_what_the_scores_mean(trained_run, wild, tmp_path, capsys
 def test_csv_has_a_line_for_each_recording(trained_run, wild, tmp_path, capsys):
     assert inference.main(["--ckpt_path", str(trained_run), str(wild), str(tmp_path / "no.wav"), "--csv"]) == 2
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert list(rows[0]) == inference.COLUMNS
+    assert list(rows[0]) == COLUMNS
     assert len(rows) == 11
     assert float(rows[0]["score"]) == pytest.approx(float(rows[0]["score_min"]))
     assert rows[-1]["score"] == ""

@@ -18,6 +18,7 @@ import soundfile
 
 import serve
 from qamo.audio.load import load
+from qamo.inference import web
 from qamo.inference.judge import Rule, judge
 from tests.support import chromium
 
@@ -33,11 +34,11 @@ def studio(trained_run):
 
 @pytest.fixture(scope="module")
 def port(studio):
-    web = serve.server(studio, "127.0.0.1", 0)
-    threading.Thread(target=web.serve_forever, daemon=True).start()
-    yield web.server_address[1]
-    web.shutdown()
-    web.server_close()
+    server = web.Server(studio, "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_an_upload_is_judged_as_inference_judges_a_file(port, studio, clip):
     low, high = found.pop("low"), found.pop("high")
     assert found == json.loads(json.dumps(expected))
     assert found["mos"] is not None
-    assert len(low) == len(high) == serve.N_COLUMNS
+    assert len(low) == len(high) == web.N_COLUMNS
     assert max(high) == pytest.approx(load(clip).max(), abs=1e-3)
 
 
@@ -86,7 +87,7 @@ def test_nothing_is_written_and_nothing_of_this_computer_can_be_read(port, clip,
     for path in (
         "/../serve.py",
         "/serve.py",
-        "/qamo/assets/serve.js",
+        "/qamo/inference/assets/serve.js",
         "//etc/passwd",
         "/%2e%2e/serve.py",
         "/judge",
@@ -145,7 +146,7 @@ def test_every_answer_carries_the_rules_of_the_page(port):
 
 
 def test_more_recordings_than_places_are_turned_away(port, studio, clip):
-    taken = [studio.places.acquire(blocking=False) for _ in range(serve.N_WAITING)]
+    taken = [studio.waiting.acquire(blocking=False) for _ in range(web.N_WAITING)]
     try:
         assert all(taken)
         status, answer = upload(port, clip.read_bytes())
@@ -153,7 +154,7 @@ def test_more_recordings_than_places_are_turned_away(port, studio, clip):
         assert "busy" in answer["error"]
     finally:
         for _ in taken:
-            studio.places.release()
+            studio.waiting.release()
     assert upload(port, clip.read_bytes())[0] == 200
 
 
@@ -162,7 +163,7 @@ def test_more_recordings_than_places_are_turned_away(port, studio, clip):
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("", False)],
 )
 def test_what_is_this_computer(host, loopback):
-    assert serve.is_loopback(host) == loopback
+    assert web.is_loopback(host) == loopback
 
 
 def test_the_command_listens_on_this_computer_only_and_says_where(trained_run):

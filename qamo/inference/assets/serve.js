@@ -10,6 +10,7 @@ let about = null, url = null, saved = null, shown = null, turn = 0;
 
 fetch("about").then((r) => r.json()).then((found) => {
   about = found;
+  about.band &&= [about.band[0] ?? -Infinity, about.band[1] ?? Infinity];
   $("limits").textContent =
     `Any common audio format, up to ${(about.max_bytes / 1e6).toFixed(0)} MB and ${(about.max_seconds / 60).toFixed(0)} minutes.`;
   $("sentences").replaceChildren(...about.meaning.map((text) => element("p", text)));
@@ -140,15 +141,21 @@ $("cancel").addEventListener("click", () => finish(false));
 
 function show(found, blob) {
   shown = found;
-  const [kind, title] = VERDICTS[found.verdict] || ["", "A score, no verdict"];
+  const p = found.probability_bonafide;
+  // Colours and "likely" only where a calibration stands behind them; a given threshold is just that.
+  const [kind, title] = p !== null || found.verdict === "uncertain"
+    ? VERDICTS[found.verdict]
+    : ["", { "bona fide": "Above the given threshold", spoof: "Below the given threshold" }[found.verdict] || "A score, no verdict"];
   $("status").textContent = "";
   $("name").textContent = found.path;
   $("result").className = kind;
   $("verdict").textContent = title;
-  const p = found.probability_bonafide;
   $("odds").textContent = p === null
-    ? `Score ${found.score.toFixed(4)}. Without a calibration it is no probability.`
+    ? `Score ${found.score.toFixed(4)}, which is no probability.`
     : `${percent(p)} real, ${percent(1 - p)} synthetic, if ${percent(about.prior)} of such recordings are real.`;
+  $("detector").textContent = `Detector ${found.detector}: ` + (found.dev_eer === null
+    ? "not calibrated."
+    : `an equal error rate of ${(100 * found.dev_eer).toFixed(1)} % on ${found.n_dev_bonafide} real and ${found.n_dev_spoof} synthetic dev recordings.`);
   $("gauge").hidden = p === null;
   $("gauge").firstElementChild.style.left = `${100 * (p ?? 0)}%`;
   $("cautions").replaceChildren(...found.warnings.map((text) => element("li", `${text[0].toUpperCase()}${text.slice(1)}.`)));
@@ -166,7 +173,7 @@ function show(found, blob) {
     ["Score", found.score.toFixed(4)],
     ["Log-likelihood ratio", found.llr === null ? "not calibrated" : found.llr.toFixed(2)],
     ["Least window", found.score_min.toFixed(4)],
-    ["Windows below threshold", found.share_below_threshold === null ? "no threshold" : `${percent(found.share_below_threshold)} of ${scored.length}`],
+    ["Windows below threshold", found.ratio_below_threshold === null ? "no threshold" : `${percent(found.ratio_below_threshold)} of ${scored.length}`],
     ["Quality (MOS)", found.mos === null ? "not predicted" : found.mos.toFixed(2)],
     ["Length", `${found.duration_s.toFixed(2)} s`],
     ["Bandwidth", `${(found.bandwidth_hz / 1000).toFixed(2)} kHz`],
@@ -209,11 +216,11 @@ function draw(found) {
     ...found.low.map((v, i) => `${column(i)},${TOP / 2 + 0.5 - (v / peak) * 50}`).reverse(),
   ];
   const scores = found.windows.filter((w) => w.score !== null).map((w) => w.score);
-  const marks = [...scores, ...(about.band || [])];
+  const marks = [...scores, ...(about.band || []).filter(Number.isFinite)];
   let least = Math.min(...marks), most = Math.max(...marks);
   const room = Math.max(0.02, 0.1 * (most - least));
   least -= room; most += room;
-  const y = (score) => H - 6 - ((score - least) / (most - least)) * (H - TOP - 20);
+  const y = (score) => Math.min(H, Math.max(TOP, H - 6 - ((score - least) / (most - least)) * (H - TOP - 20)));
   const parts = [make("line", { class: "axis", x1: 0, x2: W, y1: TOP, y2: TOP })];
   for (const w of found.windows) if (w.score === null) {
     parts.push(make("rect", { class: "pause", x: x(w.start_s), width: x(w.end_s - w.start_s), y: TOP, height: H - TOP }));

@@ -1,0 +1,94 @@
+"""Find recordings, and make a wave, (T,) float32 at 16 kHz, of whatever holds one: a file, bytes, an array.
+
+The one place where this room decodes sound.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soxr
+
+from qamo import InputError
+from qamo.audio.decoding import EXTENSIONS, decode
+from qamo.audio.load import SAMPLE_RATE
+
+RATES_HZ = (1_000, 768_000)
+MAX_CHANNELS = 64
+MAX_PEAK = 100.0  # of full scale, 40 dB above it: more is samples at another scale
+
+# A path, the bytes of a file, an open file, (samples, rate in Hz), or samples at 16 kHz; samples are (T,) or
+# (T, channels), as soundfile gives them: floats in [-1, 1], or integers, whose full scale is that of their type.
+Recording = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int] | np.ndarray
+
+
+def read(recording: Recording, *, name: str = "", max_s: float | None = None) -> np.ndarray:
+    """The wave of a recording.
+
+    Args:
+        name: what messages call it; `name_of` by default.
+        max_s: refuse a file that is longer.
+
+    Raises:
+        InputError: unreadable, empty, too long, or not finite.
+    """
+    name = name or name_of(recording)
+    content: Any = recording
+    if isinstance(content, tuple) and len(content) == 2 and np.ndim(content[1]) == 0:
+        return _from_array(np.asarray(content[0]), content[1], name)
+    if hasattr(content, "__array__"):
+        return _from_array(np.asarray(content), SAMPLE_RATE, name)
+    if hasattr(content, "read"):
+        content = content.read()
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return decode(bytes(content), name=name, max_s=max_s)
+    if isinstance(content, (str, os.PathLike)):
+        return decode(Path(content), name=name, max_s=max_s)
+    raise InputError(
+        f"expected a path, bytes, an open file, an array at 16 kHz or (array, rate), found {type(recording).__name__}"
+    )
+
+
+def name_of(recording: Recording) -> str:
+    """What a recording is called: its path, or what it is."""
+    path = getattr(recording, "name", "") if hasattr(recording, "read") else recording
+    if isinstance(path, (str, os.PathLike)) and os.fspath(path):
+        return os.fspath(path)
+    return "array" if isinstance(recording, tuple) or hasattr(recording, "__array__") else "recording"
+
+
+def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Recordings in the order of the arguments, folders searched in the order of names; with what is wrong, or ""."""
+    for path in paths:
+        if not path.is_dir():
+            yield path, ""
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        if not inside:
+            yield path, f"{path}: found no recordings in this folder, by their endings"
+        for recording in inside:
+            yield recording, ""
+
+
+def _from_array(samples: np.ndarray, rate: float, name: str) -> np.ndarray:
+    if samples.ndim not in (1, 2) or not samples.size or (samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS):
+        raise InputError(f"{name}: expected samples (T,) or (T, channels), found shape {samples.shape}")
+    if samples.dtype.kind not in "fiu":
+        raise InputError(f"{name}: expected real samples, found {samples.dtype}")
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise InputError(f"{name}: expected a rate of {RATES_HZ[0]:,} to {RATES_HZ[1]:,} Hz, found {rate}")
+    wave = samples.astype(np.float32)
+    if samples.dtype.kind in "iu":
+        full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+        wave = wave / full_scale - (samples.dtype.kind == "u")  # unsigned samples rest at half their range
+    mono = np.ascontiguousarray(wave if wave.ndim == 1 else wave.mean(axis=1), dtype=np.float32)
+    peak = float(np.abs(mono).max())
+    if not np.isfinite(peak):
+        raise InputError(f"{name}: some of its samples are not finite")
+    if peak > MAX_PEAK:
+        raise InputError(f"{name}: expected samples in [-1, 1], found up to {peak:g}; divide by their full scale")
+    return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
