@@ -192,13 +192,13 @@ def open_judge(path: Path | str, *, device: str = "auto", **settings: Any) -> Ca
     Raises:
         InputError: the detector cannot be read; from the function it returns: the recording cannot be.
     """
-    from qamo.audio.decoding import decode
+    from qamo.audio.load import read
     from qamo.inference.judge import Rule, judge
     from qamo.inference.scorer import open_scorer
 
     rule = Rule(**settings)
     scorer = open_scorer(Path(path), load_detector, device=device)
-    return lambda recording: judge(decode(Path(recording)), scorer, rule, path=str(recording))
+    return lambda recording: judge(read(Path(recording)), scorer, rule, path=str(recording))
 
 
 def load_detector(path: Path) -> Any:
@@ -210,13 +210,13 @@ def load_detector(path: Path) -> Any:
 
 def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     """Recordings in the order of the arguments, folders searched in the order of names; with what is wrong, or ""."""
-    from qamo.audio.decoding import EXTENSIONS
+    from qamo.trials.recordings import recordings_in
 
     for path in paths:
         if not path.is_dir():
             yield path, ""
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        inside = recordings_in(path)
         if not inside:
             yield path, f"{path}: found no recordings in this folder, by their endings"
         for found in inside:

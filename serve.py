@@ -95,14 +95,14 @@ class Studio:
         Raises:
             InputError: it cannot be read, or is too long.
         """
-        from qamo.audio import decoding
+        from qamo.audio import load
         from qamo.inference import judge as judging
         from qamo.inference import timeline
 
-        wave = decoding.decode(body, name=name, max_s=self.limits.seconds)
+        heard = load.read(body, name=name, max_s=self.limits.seconds)
         with self.busy:
-            found = judging.judge(wave, self.scorer, self.rule, path=name, predict_mos=self.predict_mos)
-        low, high = timeline.envelope(wave, N_COLUMNS)
+            found = judging.judge(heard, self.scorer, self.rule, path=name, predict_mos=self.predict_mos)
+        low, high = timeline.envelope(heard.wave, N_COLUMNS)
         return found.as_dict() | {"low": np.round(low, 3).tolist(), "high": np.round(high, 3).tolist()}
 
 

@@ -14,8 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qamo import InputError
-from qamo.audio import decoding, diagnostics, windows
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE, diagnostics, load, windows
 from qamo.evaluation import calibration
 from qamo.inference.scorer import Scorer
 
@@ -120,25 +119,26 @@ def judge_file(
 ) -> tuple[Judgement, np.ndarray | None]:
     """Judge a recording on disk; an unreadable one gives a judgement with an error, and no wave."""
     try:
-        wave = decoding.decode(path)
-        return judge(wave, scorer, rule, path=str(path), predict_mos=predict_mos), wave
+        found = load.read(path)
+        return judge(found, scorer, rule, path=str(path), predict_mos=predict_mos), found.wave
     except (InputError, OSError) as error:
         return Judgement(path=str(path), error=str(error)), None
 
 
 def judge(
-    wave: np.ndarray,
+    recording: load.Recording | np.ndarray,
     scorer: Scorer,
     rule: Rule,
     *,
     path: str = "",
     predict_mos: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None,
 ) -> Judgement:
-    """Judge a wave (T,) at 16 kHz.
+    """Judge what `qamo.audio.load.read` gave, or a wave (T,) at 16 kHz.
 
     Raises:
         InputError: the detector gives no finite score.
     """
+    wave, said = (recording, []) if isinstance(recording, np.ndarray) else (recording.wave, recording.warnings)
     known, length = scorer.calibration, scorer.window_samples
     facts = diagnostics.measure(wave)
     starts = windows.window_starts(len(wave), length, rule.overlap)
@@ -154,7 +154,7 @@ def judge(
     score = AGGREGATES[rule.aggregate](scored)
 
     mos = None if predict_mos is None else float(predict_mos([wave])[0])
-    cautions = diagnostics.cautions(facts, known.domain if known else None, mos=mos)
+    cautions = [*said, *diagnostics.cautions(facts, known.domain if known else None, mos=mos)]
     centre, band = rule.centre(known), rule.band(known)
     verdict = None if band is None else calibration.verdict(score, *band)
     if verdict and any(caution.code == "silence" for caution in cautions):
