@@ -5,6 +5,7 @@ an `InputError` with the file's name. Imports the ground and no PyTorch.
 
     load.py         a file or bytes as a wave: the one reader of all commands
     containers.py   what kind of file it is, and where in it the sound really is
+    flac.py         where a FLAC stream really ends
     sndfile.py      decoding by libsndfile
     ffmpeg.py       decoding by FFmpeg, which sees nothing but the given bytes
     mixing.py       decoded blocks of any rate and channels become waves at 16 kHz

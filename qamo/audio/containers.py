@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from qamo import InputError
+from qamo.audio import flac
 
 HEAD_BYTES = 512
 SCAN_BYTES = 1 << 20
@@ -67,7 +68,7 @@ class _Shape(NamedTuple):
     first: int  # where the first chunk starts
     name_bytes: int
     size_bytes: int
-    order: str
+    order: Literal["little", "big"]
     align: int
     whole: bool  # the size counts the chunk's own head
 
@@ -110,19 +111,11 @@ def parts(file: BinaryIO, size: int, ending: str) -> list[Part]:
         return [_nist(head, start, size)]
     if _SNDFILE_HEADS.match(head):
         return [Part(start, size, "", True)]
-    if ending.lower() in _BY_ENDING:
+    if ending.lower() in _BY_ENDING and not head.isascii():
         return [Part(start, size, _BY_ENDING[ending.lower()], False)]
     if start:  # a tag in front of something: MP3 with a few stray bytes, most likely
         return [Part(start, size, "mp3", False)]
     raise InputError(f"not a recording of a known kind (it starts with {head[:8]!r}); copy or convert it again")
-
-
-def flac_is_plain(head: bytes) -> bool:
-    """Whether a file starts as a FLAC stream of a known, non-zero length with a sound rate and sample size."""
-    if len(head) < 42 or head[:4] != b"fLaC" or head[4] & 0x7F or head[5:8] != b"\0\0\x22":
-        return False
-    packed = int.from_bytes(head[18:26], "big")  # 20 bits rate, 3 channels, 5 sample size, 36 samples
-    return bool(packed >> 44) and (packed >> 36 & 31) >= 3 and bool(packed & (1 << 36) - 1)
 
 
 # ---- places in a file
@@ -153,54 +146,17 @@ def _found(file: BinaryIO, mark: bytes, start: int, end: int) -> Iterator[int]:
 
 # ---- FLAC
 
-_CRC8 = [0] * 256
-for _byte in range(256):
-    _value = _byte
-    for _ in range(8):
-        _value = _value << 1 ^ 0x107 if _value & 0x80 else _value << 1
-    _CRC8[_byte] = _value
-
 
 def _flac(file: BinaryIO, start: int, size: int) -> Part:
-    """libsndfile reads what is whole; FFmpeg what has no length, another than it says, or a second stream behind."""
+    """libsndfile reads what is as long as it says, or does not say; FFmpeg the rest, and what was joined."""
     head = _at(file, start, 42)
-    by_ffmpeg = Part(start, size, "flac", False)
-    if not flac_is_plain(head):
-        return by_ffmpeg
-    total = int.from_bytes(head[18:26], "big") & (1 << 36) - 1
-    longest = int.from_bytes(head[15:18], "big") or TAIL_BYTES  # frame in bytes
-    from_tail = max(start, size - longest - TAIL_BYTES)
-    end = _flac_end(_at(file, from_tail, size - from_tail), head)
-    if end != total or any(_at(file, at + 5, 3) == b"\0\0\x22" for at in _found(file, b"fLaC", start + 42, size)):
-        return by_ffmpeg
-    return Part(start, size, "flac", True)
-
-
-def _flac_end(tail: bytes, head: bytes) -> int | None:
-    """Where the last frame ends, in samples, if it is of the kind that the stream's head announces."""
-    place = len(tail)
-    while (place := max(tail.rfind(b"\xff\xf8", 0, place), tail.rfind(b"\xff\xf9", 0, place))) >= 0:
-        frame = tail[place : place + 16]
-        if len(frame) < 6 or frame[3] & 1 or not frame[2] >> 4:
-            continue
-        ones = 8 - (frame[4] ^ 0xFF).bit_length()  # leading ones: bytes of the number, coded as UTF-8 codes letters
-        at = 5 + max(0, ones - 1)
-        number = frame[4] & (0x7F if ones == 0 else 0xFF >> (ones + 1))
-        for byte in frame[5:at]:
-            number = number << 6 | byte & 0x3F
-        code = frame[2] >> 4
-        n_size = {6: 1, 7: 2}.get(code, 0)
-        n_samples = int.from_bytes(frame[at : at + n_size], "big") + 1
-        if not n_size:
-            n_samples = 192 if code == 1 else 576 << (code - 2) if code < 6 else 256 << (code - 8)
-        at += n_size + {12: 1, 13: 2, 14: 2}.get(frame[2] & 15, 0)
-        crc = 0
-        for byte in frame[:at]:
-            crc = _CRC8[crc ^ byte]
-        if at < len(frame) and crc == frame[at]:
-            counts_samples = frame[1] & 1  # else frames, all of one size but the last
-            return number * (1 if counts_samples else int.from_bytes(head[8:10], "big")) + n_samples
-    return None
+    whole = len(head) == 42
+    if total := int.from_bytes(head[18:26], "big") & (1 << 36) - 1:
+        longest = int.from_bytes(head[15:18], "big") or TAIL_BYTES  # frame in bytes
+        from_tail = max(start, size - longest - TAIL_BYTES)
+        whole = flac.end_of(_at(file, from_tail, size - from_tail), head) == total
+    joined = any(_at(file, place + 5, 3) == b"\0\0\x22" for place in _found(file, b"fLaC", start + 42, size))
+    return Part(start, size, "flac", whole and not joined)
 
 
 # ---- Ogg and MP4
@@ -208,21 +164,25 @@ def _flac_end(tail: bytes, head: bytes) -> int | None:
 
 def _ogg(file: BinaryIO, start: int, size: int) -> list[Part]:
     """The links of a chain; tracks that run side by side begin with first pages right behind each other."""
-    starts: list[int] = []
-    behind, side_by_side = -1, set()
-    for place in _found(file, b"OggS\0\2", start, size):
-        if place == behind:
-            side_by_side.add(starts[-1])
-        else:
-            starts.append(place)
-        behind = place + _page_bytes(_at(file, place, 27 + 255))
-    starts = starts or [start]
-    links = [Part(a, b, "ogg", a not in side_by_side, doubted=True) for a, b in zip(starts, [*starts[1:], size])]
-    pages = list(_found(file, b"OggS\0", max(links[-1].start, size - (1 << 17)), size))
-    page = _at(file, pages[-1], 27 + 255) if pages else b""
-    whole = len(page) >= 27 and page[5] & 4 and pages[-1] + _page_bytes(page) <= size
-    links[-1] = replace(links[-1], cut=not whole)
-    return links
+    pages = [(place, _at(file, place, 27 + 255)) for place in _found(file, b"OggS\0", start, size)]
+    links: list[list[tuple[int, bytes]]] = []
+    for place, page in pages:
+        before = links[-1][-1] if links else (start, b"")
+        if page[5:6] == b"\2" and not (before[1][5:6] == b"\2" and place == before[0] + _page_bytes(before[1])):
+            links.append([])
+        if links:
+            links[-1].append((place, page))
+    starts = [start, *(link[0][0] for link in links[1:])]
+    found = []
+    for link, begin, end in zip(links or [pages], starts, [*starts[1:], size]):
+        side_by_side = sum(page[5:6] == b"\2" for _, page in link) > 1
+        ends = [int.from_bytes(page[6:14], "little", signed=True) for _, page in link[-2:]]
+        if not side_by_side and len(ends) == 2 and 0 <= ends[1] < ends[0]:
+            raise InputError("it tells an end before its sound ends; convert it anew")
+        found.append(Part(begin, end, "ogg", not side_by_side, doubted=True))
+    last, page = pages[-1]
+    whole = len(page) >= 27 and page[5] & 4 and last + _page_bytes(page) <= size
+    return [*found[:-1], replace(found[-1], cut=not whole)]
 
 
 def _page_bytes(page: bytes) -> int:
@@ -300,7 +260,7 @@ def _chunks(file: BinaryIO, place: int, size: int, shape: _Shape) -> Iterator[tu
         head = _at(file, place, head_bytes)
         if shape.align == 2 and not _is_name(head[:4]) and _is_name(before := _at(file, place - 1, 4)):
             place, head = place - 1, before + _at(file, place + 3, 4)
-        length = int.from_bytes(head[shape.name_bytes :], shape.order) - (head_bytes if shape.whole else 0)  # type: ignore[arg-type]
+        length = int.from_bytes(head[shape.name_bytes :], shape.order) - (head_bytes if shape.whole else 0)
         yield head[:4], place + head_bytes, length
         if length < 0 or not _is_name(head[:4]):
             return
@@ -318,6 +278,8 @@ def _behind_sound(file: BinaryIO, body: int, length: int, size: int, shape: _Sha
     if shape.align == 2 and not _is_name(_at(file, end, 4)) and _is_name(_at(file, end - 1, 4)):
         end -= 1  # a padding byte that was forgotten
     for name, inside, n_bytes in _chunks(file, end, size, shape):
+        if name == b"data" and n_bytes > 0:
+            raise InputError("holds several chunks of sound, of which programs play different ones; convert it anew")
         if name in _SHAPES and shape.name_bytes == 4:
             return end, True
         if not _is_name(name) or not (0 <= n_bytes <= size + 1 - inside or name in EXTRA):
@@ -334,7 +296,7 @@ def _with_length(file: BinaryIO, part: Part, shape: _Shape, body: int, length: i
     length = min(length + (24 if shape.whole else 0), (1 << 8 * shape.size_bytes) - 1)
     return replace(
         part,
-        patch=(body - part.start - shape.size_bytes, length.to_bytes(shape.size_bytes, shape.order)),  # type: ignore[arg-type]
+        patch=(body - part.start - shape.size_bytes, length.to_bytes(shape.size_bytes, shape.order)),
     )
 
 

@@ -246,10 +246,10 @@ class ChannelMeter:
 
 
 def _likeness(pair: np.ndarray, lag: int) -> list[float]:
-    """Greatest correlation of two channels (n, 2) over lags of either sign; nothing where one is silent."""
+    """Greatest correlation of two channels (n, 2) over lags of either sign; nothing where both are silent."""
     energy = np.square(pair).sum(axis=0, dtype=np.float64)
     if not energy.min() > 0:
-        return []
+        return [0.0] if energy.max() > 0 else []
     size = 1 << (len(pair) + lag).bit_length()
     left, right = np.fft.rfft(pair, size, axis=0).T
     by_lag = np.fft.irfft(left * right.conj(), size)

@@ -17,7 +17,8 @@ from qamo import InputError
 
 BLOCK_SAMPLES = 1 << 16  # small frames are joined up to this
 APART_S = 0.2  # by which an announced length may miss what was read
-_XING = re.compile(rb"(Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]")  # with a count of frames
+_XING = re.compile(rb"(Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f](....)", re.DOTALL)  # counts frames
+SEAMS = 2  # packets that MP3s lose where they were joined: they refer to bits of packets before
 _SCALE = {"u1": 128.0, "i2": 32768.0, "i4": 2147483648.0, "f4": 1.0, "f8": 1.0}
 
 
@@ -26,11 +27,14 @@ class Findings:
     """What decoding showed beside the sound."""
 
     cut: bool = False
+    short: bool = False  # less than was announced
     damaged: bool = False
     n_tracks: int = 1
 
-    def add(self, other: Findings) -> None:
-        self.cut, self.damaged = self.cut or other.cut, self.damaged or other.damaged
+    def add(self, other: Findings, *, broken: bool) -> None:
+        """Take in what a part showed; `broken`: libsndfile met damage in it, which explains what is missing."""
+        self.cut = self.cut or other.cut or (other.short and not (broken or other.damaged))
+        self.damaged = self.damaged or other.damaged or (broken and not other.cut)
         self.n_tracks = max(self.n_tracks, other.n_tracks)
 
 
@@ -64,9 +68,7 @@ def blocks(file: BinaryIO, demuxer: str, findings: Findings) -> Iterator[tuple[i
         findings.n_tracks = len(container.streams.audio)
         announced_s = _announced_s(container, stream, file, demuxer)
         stream.codec_context.thread_count = 1
-        if stream.codec_context.name == "flac":
-            stream.codec_context.options = {"err_detect": "crccheck"}
-        read_s, last_was_bad = 0.0, False
+        read_s, last_was_bad, n_bad = 0.0, False, 0
         waiting: list[np.ndarray] = []
         kind: tuple[int, int] | None = None
         packets = container.demux(stream)
@@ -83,12 +85,12 @@ def blocks(file: BinaryIO, demuxer: str, findings: Findings) -> Iterator[tuple[i
             try:
                 frames = packet.decode()
             except (av.FFmpegError, EOFError):
-                last_was_bad = True
+                last_was_bad, n_bad = True, n_bad + 1
                 continue
             for frame in frames:
                 piece = _samples(frame)
                 read_s += len(piece) / frame.sample_rate
-                findings.damaged, last_was_bad = findings.damaged or last_was_bad, False
+                last_was_bad = False
                 if waiting and (kind != (frame.sample_rate, piece.shape[1]) or _n(waiting) >= BLOCK_SAMPLES):
                     yield kind[0], np.concatenate(waiting)  # type: ignore[index]
                     waiting = []
@@ -96,7 +98,9 @@ def blocks(file: BinaryIO, demuxer: str, findings: Findings) -> Iterator[tuple[i
                 waiting.append(piece)
         if waiting and kind:
             yield kind[0], np.concatenate(waiting)
-        findings.cut = last_was_bad or read_s + max(APART_S, 0.01 * announced_s) < announced_s
+        findings.damaged = n_bad - last_was_bad > (SEAMS if demuxer == "mp3" else 0)
+        findings.cut = last_was_bad
+        findings.short = read_s + max(APART_S, 0.01 * announced_s) < announced_s
 
 
 def look(file: BinaryIO, demuxer: str) -> None:
@@ -130,12 +134,14 @@ def _announced_s(container: Any, stream: Any, file: BinaryIO, demuxer: str) -> f
         return float(stream.duration * stream.time_base)
     if demuxer == "matroska" and not container.streams.video:
         return (container.duration or 0) / 1e6
-    if demuxer == "mp3" and stream.duration:
+    if demuxer == "mp3" and stream.rate:
         place = file.tell()
         file.seek(0)
-        start = file.read(1 << 16)
+        count = _XING.search(file.read(1 << 16))
         file.seek(place)
-        return float(stream.duration * stream.time_base) if _XING.search(start) else 0.0
+        return (
+            int.from_bytes(count[2], "big") * (1152 if stream.rate >= 32_000 else 576) / stream.rate if count else 0.0
+        )
     return 0.0
 
 

@@ -23,7 +23,7 @@ import soundfile
 from qamo import InputError
 from qamo.audio import SAMPLE_RATE as SAMPLE_RATE
 from qamo.audio import WINDOW_SAMPLES as WINDOW_SAMPLES
-from qamo.audio import containers, ffmpeg, sndfile
+from qamo.audio import containers, ffmpeg, flac, sndfile
 from qamo.audio.containers import Part
 from qamo.audio.diagnostics import Caution
 from qamo.audio.mixing import CHANNELS, Channel, Mixer, joined
@@ -90,7 +90,7 @@ def check_header(path: Path) -> str | None:
     """What is wrong with a recording as far as its header shows, or None; cut short counts."""
     try:
         with _opened(path) as file:
-            if containers.flac_is_plain(file.read(42)):  # ten times faster, which counts for 800,000 files
+            if flac.is_plain(file.read(42)):  # ten times faster, which counts for 800,000 files
                 return None
             for part, window, for_sndfile in _laid_out(file, os.fsencode(path), str(path)):
                 if part.cut:
@@ -145,6 +145,7 @@ def _laid_out(file: BinaryIO, path: bytes | None, name: str) -> Iterator[tuple[P
     size = file.seek(0, io.SEEK_END)
     for part in containers.parts(file, size, os.path.splitext(name)[1]):
         if (part.start, part.end, part.patch) == (0, size, None):
+            file.seek(0)
             yield part, file, path or file
             continue
         file.seek(part.start)
@@ -187,14 +188,14 @@ def _heard(
     new_mixer: Callable[[], Mixer],
 ) -> Mixer:
     """A part by libsndfile where that reads it to its end, else by FFmpeg."""
-    first, failed = new_mixer(), ""
+    first, failed, broken = new_mixer(), "", False
     if part.sndfile:
         try:
             first.take(sndfile.blocks(for_sndfile))
         except InputError:
             raise
         except Exception as error:
-            failed = _reason(error)
+            failed, broken = _reason(error), isinstance(error, sndfile.Broken)
         if not failed and not (part.doubted and ffmpeg.is_longer(window, part.demuxer, first.seconds)):
             return first
         if not part.demuxer:
@@ -211,8 +212,7 @@ def _heard(
         raise InputError(f"not a recording that {both} reads ({_reason(error)}); copy or convert it again") from None
     if part.sndfile and not failed and second.seconds < first.seconds + ffmpeg.APART_S:
         return first
-    findings.add(more)
-    findings.damaged = findings.damaged or (bool(failed) and first.seconds > 0 and not (part.cut or more.cut))
+    findings.add(more, broken=broken and not part.cut)
     return second
 
 

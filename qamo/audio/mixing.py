@@ -61,10 +61,10 @@ class Mixer:
         n_samples, n_channels = block.shape
         check_form(rate, n_channels)
         self.seconds += n_samples / rate
-        if self.begun_s + self.seconds > self.limit_s:
+        if self.begun_s + self.seconds > self.limit_s + 1e-6:
             raise InputError(f"longer than {self.limit_s / 60:g} minutes, which is all that is taken; cut it")
         if n_channels == 1 or self.channel in ("left", "right"):
-            place = min(n_channels - 1, self.channel == "right")
+            place = min(n_channels - 1, int(self.channel == "right"))
             chosen = [block[:, place]]
         elif self.channel == "each":
             chosen = list(block.T)

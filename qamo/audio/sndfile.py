@@ -15,6 +15,10 @@ from qamo.audio.mixing import check_form
 BLOCK_SAMPLES = 1 << 18  # of all channels together
 
 
+class Broken(Exception):
+    """A file that was opened and could not be decoded to its end."""
+
+
 class _Straight(soundfile.SoundFile):
     """A file read straight on. soundfile seeks after each read, which a stream of unknown length does not survive."""
 
@@ -45,13 +49,20 @@ def blocks(source: bytes | BinaryIO) -> Iterator[tuple[int, np.ndarray]]:
 
     Args:
         source: a path as bytes (a name need not be UTF-8), or a file in memory.
+
+    Raises:
+        soundfile.SoundFileError: nothing that libsndfile reads.
+        Broken: on the way.
     """
     with _Straight(source) as file:
         size = max(1, BLOCK_SAMPLES // file.channels)
         left = file.frames  # the header's word: decides the size of a buffer, not when to stop
         while True:
             buffer = np.empty((min(size, left) if left > 0 else size, file.channels), np.float32)
-            block = file.read(out=buffer)
+            try:
+                block = file.read(out=buffer)
+            except soundfile.SoundFileError as error:
+                raise Broken(str(error)) from None
             if not len(block):
                 return
             yield file.samplerate, block if len(block) == len(buffer) else block.copy()
