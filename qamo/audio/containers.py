@@ -8,6 +8,7 @@ Shapes of chunks: RIFF, RF64, W64, AIFF, CAF. FLAC: RFC 9639. Ogg: RFC 3533. MP4
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -111,11 +112,19 @@ def parts(file: BinaryIO, size: int, ending: str) -> list[Part]:
         return [_nist(head, start, size)]
     if _SNDFILE_HEADS.match(head):
         return [Part(start, size, "", True)]
-    if ending.lower() in _BY_ENDING and not head.isascii():
+    if ending.lower() in _BY_ENDING and not _is_text(head):
         return [Part(start, size, _BY_ENDING[ending.lower()], False)]
     if start:  # a tag in front of something: MP3 with a few stray bytes, most likely
         return [Part(start, size, "mp3", False)]
     raise InputError(f"not a recording of a known kind (it starts with {head[:8]!r}); copy or convert it again")
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 # ---- places in a file
@@ -165,6 +174,8 @@ def _flac(file: BinaryIO, start: int, size: int) -> Part:
 def _ogg(file: BinaryIO, start: int, size: int) -> list[Part]:
     """The links of a chain; tracks that run side by side begin with first pages right behind each other."""
     pages = [(place, _at(file, place, 27 + 255)) for place in _found(file, b"OggS\0", start, size)]
+    if not pages:
+        raise InputError("not an Ogg file of a known version; copy or convert it again")
     links: list[list[tuple[int, bytes]]] = []
     for place, page in pages:
         before = links[-1][-1] if links else (start, b"")
