@@ -128,12 +128,12 @@ def judge_all(
         print("\n".join(meaning(scorer, rule)), file=sys.stderr)
     judgements: list[Judgement] = []
     for path, fault in recordings:
-        wave = None
+        heard = None
         try:
             if fault:
                 raise InputError(fault)
-            wave = read(path)
-            judgement = judge(wave, scorer, rule, path=str(path), predict_mos=predict_mos)
+            heard = read(path)
+            judgement = judge(heard, scorer, rule, path=str(path), predict_mos=predict_mos)
         except Exception as error:
             judgement = failed(str(path), error)
         judgements.append(judgement)
@@ -141,8 +141,8 @@ def judge_all(
             print(f"inference.py: {judgement.error}", file=sys.stderr)
         elif live:
             print(show.row(judgement), flush=True)
-        if args.plot and wave is not None and not judgement.error:
-            plot(args.plot, wave, judgement, scorer, rule, number=len(judgements))
+        if args.plot and heard is not None and not judgement.error:
+            plot(args.plot, heard.wave, judgement, scorer, rule, number=len(judgements))
     return judgements
 
 

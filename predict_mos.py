@@ -32,11 +32,10 @@ from qamo import InputError, __version__, files, progress
 from qamo.trials.keys import BONAFIDE, LAYOUTS, read_keys
 from qamo.trials.names import check_name
 from qamo.trials.protocol import read_trial_list
-from qamo.trials.recordings import Recordings, check_recordings
+from qamo.trials.recordings import ENDINGS, Recordings, check_recordings, recordings_in
 from qamo.trials.scores import read_scores
 from qamo.trials.tables import first_fields
 
-EXTENSIONS = (".flac", ".wav", ".ogg", ".opus", ".mp3")  # tried in this order where names have none
 ASVSPOOF5_COLUMNS = 10  # SPEAKER NAME GENDER CODEC CODEC_Q CODEC_SEED ATTACK_GROUP ATTACK LABEL -
 
 
@@ -133,9 +132,9 @@ def predict(protocol: Path, folder: Path | None, out: Path, predictor: str, exte
 
 def read_folder(folder: Path) -> Listing:
     """All recordings below a folder, by their path in it."""
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    names = [path.relative_to(folder).as_posix() for path in recordings_in(folder)]
     if not names:
-        raise InputError(f"{folder}: expected recordings ({' '.join(EXTENSIONS)}), found none")
+        raise InputError(f"{folder}: expected recordings ({' '.join(ENDINGS)}), found none")
     return Listing(names, lambda texts: _lines(f"{name} {text}" for name, text in zip(names, texts)))
 
 
@@ -213,11 +212,11 @@ def _read_csv(path: Path) -> Listing:
 def _extension(folder: Path, name: str, given: str | None) -> str:
     if given is not None:
         return given if not given or given.startswith(".") else f".{given}"
-    for extension in ("", *EXTENSIONS):
+    for extension in ("", *ENDINGS):
         if (folder / f"{name}{extension}").is_file():
             return extension
     raise InputError(
-        f"{folder / name}: no such recording, nor with any of {' '.join(EXTENSIONS)}; check the folder or --extension"
+        f"{folder / name}: no such recording, nor with any of {' '.join(ENDINGS)}; check the folder or --extension"
     )
 
 

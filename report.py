@@ -40,22 +40,12 @@ from qamo.report.run_section import (
     settings_table,
     training,
 )
-from qamo.report.sections import (
-    Set,
-    conditions,
-    find_recording,
-    mistakes,
-    quality,
-    rates,
-    score_section,
-    speakers,
-    summarize,
-    title_of,
-)
+from qamo.report.sections import Set, conditions, mistakes, quality, rates, score_section, speakers, summarize, title_of
 from qamo.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from qamo.trials import tables
 from qamo.trials.keys import TRACKS, read_keys
 from qamo.trials.ratings import mos_column, read_ratings
+from qamo.trials.recordings import find_recording
 from qamo.trials.scores import read_scores
 
 MOST_EMBEDDED = 2000

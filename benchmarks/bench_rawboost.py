@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 
 from benchmarks.plain import DEFAULTS, plain
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 from qamo.audio.rawboost import rawboost
 
 

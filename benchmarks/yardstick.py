@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.plain import DEFAULTS
 from benchmarks.plain import plain as plain_rawboost
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 from qamo.networks.cpu import malloc
 
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h

@@ -12,7 +12,7 @@ import numpy as np
 from builder import engines
 from builder.fetch import Fetched
 from builder.recipe import Clip, SetPlan
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 from qamo.files import write_text
 from qamo.trials.protocol import Row, as_csv, as_list, as_meta, as_protocol
 from qamo.trials.ratings import format_mos

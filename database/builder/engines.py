@@ -24,8 +24,8 @@ from scipy import signal
 
 from builder.fairness import coded, joined, tidied
 from qamo import InputError
+from qamo.audio import SAMPLE_RATE
 from qamo.audio import load as audio
-from qamo.audio.load import SAMPLE_RATE
 
 
 @dataclass(frozen=True)

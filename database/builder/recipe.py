@@ -16,7 +16,7 @@ from builder import engines
 from builder.fairness import CHANNELS, JOIN_S, LENGTH_S, WILD_CHANNELS, decode, tidied
 from builder.speakers import Speaker
 from qamo import InputError
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 
 VERSION = 3  # of the recipe: raise it when a change here or in the chain changes any clip
 SPOOF_PER_BONAFIDE = 2

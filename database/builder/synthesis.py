@@ -17,7 +17,7 @@ import soundfile
 from builder import engines, fairness
 from builder.recipe import Clip
 from qamo import InputError
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 from qamo.files import replacing
 
 FOLDERS = [str(Path(__file__).resolve().parents[n]) for n in (2, 1)]  # that the other processes import from

@@ -1,10 +1,11 @@
-"""What a recording is like: its length, level, bandwidth, clipping, and where in it someone speaks.
+"""What a recording is like: its length, level, bandwidth, clipping, its channels, and where in it someone speaks.
 
 A detector knows nothing about recordings that differ from those it was trained on, and gives them a score all the
 same. `measure` says what can be measured without a model, `domain_of` sums up a corpus by it, and `cautions` says in
-what a recording falls outside. NumPy only.
+what a recording falls outside. `scale_of` and `ChannelMeter` find levels and channels that cannot be meant, while a
+file is read. NumPy only.
 
-Shapes: T samples at 16 kHz, N frames of 20 ms.
+Shapes: T samples at 16 kHz, N frames of 20 ms; n samples of a block at the file's own rate.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 
 FRAME_SAMPLES = 320  # 20 ms
 SPEECH_BELOW_LOUD_DB = 35.0  # a frame this far below the loud ones is a pause
@@ -26,6 +27,12 @@ CLIP_LEVEL = 0.999  # of full scale
 CLIPPED_SHARE = 1e-3  # above this, clipping is worth a warning
 SHORT_S = 1.0  # below this a recording is repeated several times to fill a window
 TOLERANCE = 0.9  # of the least bandwidth of a corpus; below that a recording is outside
+HOT = 2.0  # of full scale: more than any decoder overshoots by
+NEVER = 100.0  # of full scale: 40 dB above it nobody mixes
+CANCELS_DB = -10.0  # of the mix of channels that have nothing to do with each other; below that they cancel
+ALIKE = 0.35  # correlation of two channels at the best lag; below that they hold different sounds
+TOGETHER = 0.3  # correlation of their levels; below that they are loud at different times
+LAG_S = 0.025  # between microphones, at most
 
 
 class Facts(NamedTuple):
@@ -41,7 +48,7 @@ class Facts(NamedTuple):
 class Caution(NamedTuple):
     """One reason to trust a score less."""
 
-    code: str  # silence, short, level, bandwidth, clipping, speech, mos, mixed
+    code: str  # silence, short, level, ...; of the reader: cut, damaged, scale, hot, cancel, channels, tracks
     text: str  # a sentence without its full stop
 
 
@@ -163,6 +170,90 @@ def cautions(facts: Facts, domain: Mapping[str, float] | None = None, *, mos: fl
             )
         )
     return found
+
+
+def scale_of(peak: float, whole_numbers: bool, last_bits: bool) -> tuple[float, Caution | None]:
+    """What samples must be multiplied by to be what was meant, and what to say about it.
+
+    Args:
+        peak: greatest magnitude, where 1 is full scale.
+        whole_numbers: whether samples above full scale, or tiny ones counted in steps of 2^-31, are integers.
+        last_bits: whether steps of 2^-31 occur, which no 24-bit recording has.
+    """
+    if peak > HOT and (whole_numbers or peak > NEVER):
+        bits = next((bits for bits in (16, 24, 32) if peak <= 1.01 * 2 ** (bits - 1)), 0)
+        if bits:
+            return 2.0 ** (1 - bits), Caution(
+                "scale", f"its floats are at {bits}-bit scale (peak {peak:,.0f}): divided by {2 ** (bits - 1):,}"
+            )
+    if peak > HOT:
+        return 1.0, Caution("hot", f"its samples reach {peak:.3g} times full scale")
+    if 0 < peak <= 2.0**-16 and whole_numbers and last_bits:
+        return 65_536.0, Caution(
+            "scale", f"its 32-bit integers hold 16-bit samples (peak {peak * 2**31:.0f}): multiplied by 65,536"
+        )
+    return 1.0, None
+
+
+class ChannelMeter:
+    """Whether channels may be mixed: fed with the blocks of a file."""
+
+    def __init__(self) -> None:
+        self._apart = 0.0  # energy of the mix if the channels had nothing to do with each other
+        self._mixed = 0.0
+        self._levels: list[np.ndarray] = []  # of pairs: (frames, 2) energies
+        self._likeness: list[float] = []
+
+    def add(self, rate: int, block: np.ndarray, mix: np.ndarray) -> None:
+        """Take a block (n, channels) and its mean over the channels (n,)."""
+        self._apart += float(np.square(block).sum(dtype=np.float64)) / block.shape[1] ** 2
+        self._mixed += float(np.square(mix).sum(dtype=np.float64))
+        frame = rate // 50
+        n_frames = len(block) // frame
+        if block.shape[1] != 2 or not n_frames:
+            return
+        framed = block[: n_frames * frame].reshape(n_frames, frame, 2)
+        self._levels.append(np.square(framed).mean(axis=1))
+        for start in range(0, max(1, len(block) - rate), max(rate, len(block) // 4)):
+            self._likeness += _likeness(block[start : start + rate], round(LAG_S * rate))
+
+    def cautions(self) -> list[Caution]:
+        if self._apart and self._mixed < self._apart * 10 ** (CANCELS_DB / 10):
+            return [
+                Caution("cancel", "its channels cancel when they are mixed: take one, with --channel left or right")
+            ]
+        if self._levels and self._hold_two():
+            return [
+                Caution(
+                    "channels",
+                    "a different speaker on each channel, as in two-channel telephony: judge them one by one, with "
+                    "--channel each",
+                )
+            ]
+        return []
+
+    def _hold_two(self) -> bool:
+        """Both channels carry sound that comes and goes, at different times, and not the same sound."""
+        with np.errstate(divide="ignore"):
+            levels = 10 * np.log10(np.concatenate(self._levels))  # (N, 2) dBFS
+        loud = np.percentile(levels, 95, axis=0, method="higher")
+        if loud.min() < SILENT_DBFS or np.ptp(loud) > 25 or not self._likeness:
+            return False
+        levels = np.maximum(levels, loud - 40)
+        if levels.std(axis=0).min() < 3:
+            return False
+        return float(np.median(self._likeness)) < ALIKE and float(np.corrcoef(levels.T)[0, 1]) < TOGETHER
+
+
+def _likeness(pair: np.ndarray, lag: int) -> list[float]:
+    """Greatest correlation of two channels (n, 2) over lags of either sign; nothing where both are silent."""
+    energy = np.square(pair).sum(axis=0, dtype=np.float64)
+    if not energy.min() > 0:
+        return [0.0] if energy.max() > 0 else []
+    size = 1 << (len(pair) + lag).bit_length()
+    left, right = np.fft.rfft(pair, size, axis=0).T
+    by_lag = np.fft.irfft(left * right.conj(), size)
+    return [float(np.abs(np.r_[by_lag[: lag + 1], by_lag[-lag:]]).max() / np.sqrt(energy.prod()))]
 
 
 def _loud(levels: np.ndarray) -> float:

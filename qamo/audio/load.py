@@ -1,71 +1,106 @@
-"""Recordings in, waves out: one-dimensional float32 at 16 kHz, nominally in [-1, 1].
+"""The one reader of recordings: a file or bytes in, a wave out, one-dimensional float32 at 16 kHz.
 
-Decoding is libsndfile's, resampling is soxr's; several channels are averaged.
+libsndfile decodes what it reads exactly and to the end (WAV, FLAC, AIFF, Ogg and their kin); FFmpeg the rest (MP3, AAC,
+M4A, WebM, ...), and what libsndfile gives up on. Samples are read in blocks until the decoder has no more: what headers
+say of lengths is a hint. Resampling is soxr's; several channels are averaged.
+
+`read` gives a recording as far as it goes, with warnings, for a person who asks about it; `load` refuses what would be
+a doubtful trial, for training and scoring. Whatever a decoder does, the error is an `InputError` with the file's name.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import soundfile
 
 from qamo import InputError
+from qamo.audio import SAMPLE_RATE as SAMPLE_RATE
+from qamo.audio import WINDOW_SAMPLES as WINDOW_SAMPLES
+from qamo.audio import containers, ffmpeg, flac, sndfile
+from qamo.audio.containers import Part
+from qamo.audio.diagnostics import Caution
+from qamo.audio.mixing import CHANNELS, Channel, Mixer, joined
 
-SAMPLE_RATE = 16_000  # Hz; the rate of every corpus of the field and of every front end here
-WINDOW_SAMPLES = 66_800  # 4.175 s, the window of the paper: 208 XLS-R frames
+MAX_S = 36_000.0  # ten hours; a small file may unpack to months
+DOUBTFUL = {"cut", "damaged", "scale", "cancel", "channels"}  # warnings that training and scoring take for faults
+
+
+class Recording(NamedTuple):
+    """What `read` gives."""
+
+    waves: list[np.ndarray]  # (T,) float32 at 16 kHz; several where each channel was asked for
+    warnings: list[Caution]
+
+    @property
+    def wave(self) -> np.ndarray:
+        """The only wave."""
+        (wave,) = self.waves
+        return wave
 
 
 def load(path: Path) -> np.ndarray:
-    """Decode a recording to (T,) float32 at 16 kHz.
+    """Decode a recording for training or scoring: (T,) float32 at 16 kHz.
 
     Raises:
-        InputError: the file is missing, unreadable, empty, or holds samples that are not finite.
+        InputError: missing, unreadable, empty, not finite, cut short, damaged, or at a level or with channels that
+            cannot be meant.
     """
-    import soundfile
+    found = read(path)
+    for warning in found.warnings:
+        if warning.code in DOUBTFUL:
+            raise InputError(f"{shown(path)}: {warning.text}; mend the file or leave it out")
+    return found.wave
 
+
+def read(
+    source: Path | str | bytes | BinaryIO, *, name: str = "", max_s: float | None = None, channel: Channel = "mix"
+) -> Recording:
+    """Decode a recording as far as it goes.
+
+    Args:
+        source: a file, the bytes of one, or an open one, which is read into memory.
+        name: what messages call it; the path by default.
+        max_s: refuse what is longer, before it is decoded to the end.
+        channel: mix: the mean of the channels; left, right: one of them; each: a wave for each.
+
+    Raises:
+        InputError: missing, unreadable, empty, too long, or not finite.
+    """
+    if channel not in CHANNELS:
+        raise InputError(f"--channel: expected {', '.join(CHANNELS)}, found {channel!r}")
+    path = os.fsencode(source) if isinstance(source, (str, os.PathLike)) else None
+    called = name or (os.fsdecode(path) if path else "recording")
     try:
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise InputError(f"{path}: {_why_unreadable(Path(path), error)}") from None
-    mono = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
-    if not len(mono):
-        raise InputError(f"{path}: expected speech, found a recording without samples; replace or remove the file")
-    if not np.isfinite(mono).all():
-        bad = int(np.argmin(np.isfinite(mono)))
-        raise InputError(f"{path}: sample {bad} is {mono[bad]}, expected finite samples; decode the file again")
-    if rate != SAMPLE_RATE:
-        import soxr
-
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-        if not len(mono):
-            raise InputError(f"{path}: {len(wave)} samples at {rate} Hz are too few to resample to {SAMPLE_RATE} Hz")
-    return np.ascontiguousarray(mono, dtype=np.float32)
+        with _opened(source) as file:
+            return _read(file, path, called, channel, MAX_S if max_s is None else max_s)
+    except InputError as error:
+        raise InputError(f"{shown(called)}: {error}") from None
+    except Exception as error:  # whatever a decoder makes of a damaged file is that file's fault
+        raise InputError(f"{shown(called)}: not a recording that can be read ({_reason(error)})") from None
 
 
 def check_header(path: Path) -> str | None:
-    """What is wrong with a recording as far as its header shows, or None."""
-    import soundfile
-
-    if _whole_flac_header(path):  # ten times faster than asking libsndfile, which counts for 800,000 files
+    """What is wrong with a recording as far as its header shows, or None; cut short counts."""
+    try:
+        with _opened(path) as file:
+            if flac.is_plain(file.read(42)):  # ten times faster, which counts for 800,000 files
+                return None
+            for part, window, for_sndfile in _laid_out(file, os.fsencode(path), str(path)):
+                if part.cut:
+                    return "cut short: the file ends before its sound does"
+                _look(part, window, for_sndfile)
         return None
-    try:
-        info = soundfile.info(path)
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        return _why_unreadable(Path(path), error)
-    return None if info.frames else "a recording without samples"
-
-
-def _whole_flac_header(path: Path) -> bool:
-    """Whether a file starts as a FLAC stream of a known, non-zero length with a sound rate and sample size."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(42)
-    except OSError:
-        return False
-    if len(head) < 42 or head[:4] != b"fLaC" or head[4] & 0x7F or head[5:8] != b"\0\0\x22":
-        return False
-    packed = int.from_bytes(head[18:26], "big")  # 20 bits rate, 3 channels, 5 sample size, 36 samples
-    return bool(packed >> 44) and (packed >> 36 & 31) >= 3 and bool(packed & (1 << 36) - 1)
+    except InputError as error:
+        return str(error)
+    except Exception as error:
+        return f"not a recording that can be read ({_reason(error)})"
 
 
 def fit_length(wave: np.ndarray, n_samples: int = WINDOW_SAMPLES) -> np.ndarray:
@@ -78,14 +113,120 @@ def fit_length(wave: np.ndarray, n_samples: int = WINDOW_SAMPLES) -> np.ndarray:
     return np.tile(wave, -(-n_samples // len(wave)))[:n_samples]
 
 
-def _why_unreadable(path: Path, error: Exception) -> str:
-    if not path.exists():
-        return "no such file; check the database path and the protocol"
-    if path.is_dir():
-        return "expected a recording, found a folder"
-    if path.stat().st_size == 0:
-        return "expected a recording, found an empty file (0 bytes); copy it again"
-    with open(path, "rb") as file:
-        head = file.read(16)
-    reason = str(error).splitlines()[-1].strip().rstrip(".")
-    return f"not a recording that libsndfile reads ({reason}; it starts with {head[:8]!r}); copy or convert it again"
+def shown(name: object) -> str:
+    """A file's name for messages: what would steer a terminal, or is no text, as an escape."""
+    text = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else str(name)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+# ---- one file
+
+
+def _opened(source: Path | str | bytes | BinaryIO) -> BinaryIO:
+    if not isinstance(source, (str, os.PathLike)):
+        content = source if isinstance(source, bytes) else source.read()
+        if not content:
+            raise InputError("expected a recording, found an empty file (0 bytes)")
+        return sndfile.Memory(content)
+    try:
+        found = os.stat(source)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError("no such file; check the name and the folder") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device, which cannot be read twice"
+        raise InputError(f"expected a recording, found {kind}")
+    if not found.st_size:
+        raise InputError("expected a recording, found an empty file (0 bytes); copy it again")
+    return os.fdopen(os.open(source, os.O_RDONLY), "rb")  # so that decoders do not learn its name
+
+
+def _laid_out(file: BinaryIO, path: bytes | None, name: str) -> Iterator[tuple[Part, BinaryIO, bytes | BinaryIO]]:
+    """Each part, its bytes as a file of its own, and what libsndfile is given: a path where that will do."""
+    size = file.seek(0, io.SEEK_END)
+    for part in containers.parts(file, size, os.path.splitext(name)[1]):
+        if (part.start, part.end, part.patch) == (0, size, None):
+            file.seek(0)
+            yield part, file, path or file
+            continue
+        file.seek(part.start)
+        content = bytearray(file.read(part.end - part.start))
+        if part.patch:
+            place, value = part.patch
+            content[place : place + len(value)] = value
+        window = sndfile.Memory(content)
+        yield part, window, window
+
+
+def _read(file: BinaryIO, path: bytes | None, name: str, channel: Channel, max_s: float) -> Recording:
+    mixers: list[Mixer] = []
+    findings, cut = ffmpeg.Findings(), False
+    for part, window, for_sndfile in _laid_out(file, path, name):
+        cut = cut or part.cut
+        begun = sum(mixer.seconds for mixer in mixers)
+        mixers.append(_heard(part, window, for_sndfile, findings, lambda: Mixer(channel, max_s, begun)))  # noqa: B023
+    waves, warnings = joined(mixers)
+    if not waves or not len(waves[0]):
+        n_read = sum(mixer.n_read for mixer in mixers)
+        raise InputError(f"expected speech, found {n_read} samples; replace or remove the file")
+    if cut or findings.cut:
+        seconds = len(waves[0]) / SAMPLE_RATE
+        warnings.append(
+            Caution("cut", f"cut short: the file ends before its sound does; {seconds:.2f} s are there and were read")
+        )
+    if findings.damaged:
+        warnings.append(Caution("damaged", "damaged: parts of it could not be decoded and are left out"))
+    if findings.n_tracks > 1:
+        warnings.append(Caution("tracks", f"{findings.n_tracks} sound tracks, of which the first was read"))
+    return Recording(waves, warnings)
+
+
+def _heard(
+    part: Part,
+    window: BinaryIO,
+    for_sndfile: bytes | BinaryIO,
+    findings: ffmpeg.Findings,
+    new_mixer: Callable[[], Mixer],
+) -> Mixer:
+    """A part by libsndfile where that reads it to its end, else by FFmpeg."""
+    first, failed, broken = new_mixer(), "", False
+    if part.sndfile:
+        try:
+            first.take(sndfile.blocks(for_sndfile))
+        except InputError:
+            raise
+        except Exception as error:
+            failed, broken = _reason(error), isinstance(error, sndfile.Broken)
+        if not failed and not (part.doubted and ffmpeg.is_longer(window, part.demuxer, first.seconds)):
+            return first
+        if not part.demuxer:
+            raise InputError(f"not a recording that libsndfile reads ({failed}); copy or convert it again")
+    second, more = new_mixer(), ffmpeg.Findings()
+    try:
+        second.take(ffmpeg.blocks(window, part.demuxer, more))
+    except InputError:
+        raise
+    except Exception as error:
+        if part.sndfile and not failed:
+            return first
+        both = f"libsndfile ({failed}) or FFmpeg" if failed else "FFmpeg"
+        raise InputError(f"not a recording that {both} reads ({_reason(error)}); copy or convert it again") from None
+    if part.sndfile and not failed and second.seconds < first.seconds + ffmpeg.APART_S:
+        return first
+    findings.add(more, broken=broken and not part.cut)
+    return second
+
+
+def _look(part: Part, window: BinaryIO, for_sndfile: bytes | BinaryIO) -> None:
+    """Raise what is wrong with a part as far as its header shows."""
+    if part.sndfile:
+        try:
+            return sndfile.look(for_sndfile)
+        except soundfile.SoundFileError:
+            if not part.demuxer:
+                raise
+    ffmpeg.look(window, part.demuxer)
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return shown(str(text).strip().splitlines()[-1].rsplit(": ", 1)[-1].rstrip(".").lower())

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import fft
 
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 
 N_RESPONSE = 512  # points on [0, 8 kHz) where a filter's largest gain is looked for
 BLOCK_SAMPLES = 3072  # of the FFTs; many times the usual 300 taps

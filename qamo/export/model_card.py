@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from qamo import __version__
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
 

@@ -12,12 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qamo import InputError
 from qamo.command import sentence
 from qamo.inference import recording as recordings
-from qamo.inference.judge import Judgement, PredictMOS, Rule, judge, judge_all
+from qamo.inference.judge import Heard, Judgement, PredictMOS, Rule, judge, judge_all
 from qamo.inference.recording import Recording
 from qamo.inference.scorer import Scorer, open_scorer
 
@@ -39,8 +37,8 @@ class Judge:
             InputError: it cannot be read, or the detector gives no finite score.
         """
         name = recordings.name_of(recording)
-        wave = recordings.read(recording)
-        return judge(wave, self.scorer, self.rule, path=name, predict_mos=self.predict_mos)
+        heard = recordings.read(recording)
+        return judge(heard, self.scorer, self.rule, path=name, predict_mos=self.predict_mos)
 
     def each(self, items: Iterable[Recording]) -> Iterator[Judgement]:
         """Judge many, in order; one that cannot be judged has an `error`, and does not stop the others.
@@ -48,14 +46,14 @@ class Judge:
         Windows of several short recordings pass the detector together, so that a score may differ from that of the
         recording alone by rounding.
         """
-        waiting: list[Judgement | tuple[str, np.ndarray]] = []
+        waiting: list[Judgement | tuple[str, Heard]] = []
         n_samples = 0
         for item in items:
             name = recordings.name_of(item)
             try:
-                wave = recordings.read(item)
-                waiting.append((name, wave))
-                n_samples += len(wave)
+                heard = recordings.read(item)
+                waiting.append((name, heard))
+                n_samples += len(heard.wave)
             except Exception as error:
                 waiting.append(failed(name, error))
             if n_samples >= self.rule.batch_size * self.scorer.window_samples:
@@ -63,7 +61,7 @@ class Judge:
                 waiting, n_samples = [], 0
         yield from self._judged(waiting)
 
-    def _judged(self, waiting: list[Judgement | tuple[str, np.ndarray]]) -> Iterator[Judgement]:
+    def _judged(self, waiting: list[Judgement | tuple[str, Heard]]) -> Iterator[Judgement]:
         named = [item for item in waiting if not isinstance(item, Judgement)]
         judged = iter(judge_all(named, self.scorer, self.rule, predict_mos=self.predict_mos) if named else [])
         for item in waiting:

@@ -14,8 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from qamo import InputError
-from qamo.audio import diagnostics, windows
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE, diagnostics, load, windows
 from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, llr_bounds, verdict
 from qamo.inference.scorer import Scorer
 
@@ -29,6 +28,7 @@ AGGREGATES: dict[Aggregate, Callable[[np.ndarray], float]] = {
     "first": lambda scores: float(scores[0]),  # the published protocol: the first window stands for the recording
 }
 PredictMOS = Callable[[Sequence[np.ndarray]], np.ndarray]
+Heard = load.Recording | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -129,36 +129,36 @@ class Judgement:
 
 
 def judge(
-    wave: np.ndarray, scorer: Scorer, rule: Rule, *, path: str = "", predict_mos: PredictMOS | None = None
+    heard: Heard, scorer: Scorer, rule: Rule, *, path: str = "", predict_mos: PredictMOS | None = None
 ) -> Judgement:
-    """Judge a wave (T,) at 16 kHz.
+    """Judge what `qamo.audio.load.read` gave, or a wave (T,) at 16 kHz.
 
     Raises:
         InputError: the detector gives no finite score.
     """
-    (judgement,) = judge_all([(path, wave)], scorer, rule, predict_mos=predict_mos)
+    (judgement,) = judge_all([(path, heard)], scorer, rule, predict_mos=predict_mos)
     if judgement.error is not None:
         raise InputError(judgement.error)
     return judgement
 
 
 def judge_all(
-    named: Sequence[tuple[str, np.ndarray]], scorer: Scorer, rule: Rule, *, predict_mos: PredictMOS | None = None
+    named: Sequence[tuple[str, Heard]], scorer: Scorer, rule: Rule, *, predict_mos: PredictMOS | None = None
 ) -> list[Judgement]:
-    """Judge waves (T,) at 16 kHz, each with its name; windows of several waves share a batch.
+    """Judge recordings or waves (T,) at 16 kHz, each with its name; windows of several share a batch.
 
     A wave whose score is not finite has a judgement with an error.
     """
-    cuts = [_cut(wave, scorer.window_samples, rule) for _, wave in named]
+    cuts = [_cut(heard, scorer.window_samples, rule) for _, heard in named]
     starting = ((cut.wave, start) for cut in cuts for start in cut.starts[cut.scored])
     batches = windows.batches(starting, scorer.window_samples, rule.batch_size)
     scores = np.concatenate([scorer(batch) for batch in batches])
     by_wave = np.split(scores, np.cumsum([cut.scored.sum() for cut in cuts])[:-1])
     return [
-        _judgement(name, cut, scores, scorer, rule, None if predict_mos is None else float(predict_mos([wave])[0]))
+        _judgement(name, cut, scores, scorer, rule, None if predict_mos is None else float(predict_mos([cut.wave])[0]))
         if np.isfinite(scores).all()
         else Judgement(name, error=f"{name}: its score is not finite; the weights are damaged")
-        for (name, wave), cut, scores in zip(named, cuts, by_wave)
+        for (name, _), cut, scores in zip(named, cuts, by_wave)
     ]
 
 
@@ -169,16 +169,18 @@ class _Cut(NamedTuple):
     starts: np.ndarray  # (n,) int, in samples
     spoken: np.ndarray  # (n,) bool: speech, and not mostly a pause
     scored: np.ndarray  # (n,) bool
+    warnings: list[diagnostics.Caution]  # of decoding
 
 
-def _cut(wave: np.ndarray, length: int, rule: Rule) -> _Cut:
+def _cut(heard: Heard, length: int, rule: Rule) -> _Cut:
+    wave, said = (heard, []) if isinstance(heard, np.ndarray) else (heard.wave, heard.warnings)
     starts = windows.window_starts(len(wave), length, rule.overlap)
     if rule.aggregate == "first":
         starts = starts[:1]
     spoken = windows.spoken(wave, starts, length)
     if not spoken.any():  # nothing but pauses: better an opinion with a warning than none
         spoken[:] = True
-    return _Cut(wave, starts, spoken, spoken if rule.skip_pauses else np.ones_like(spoken))
+    return _Cut(wave, starts, spoken, spoken if rule.skip_pauses else np.ones_like(spoken), said)
 
 
 def _judgement(name: str, cut: _Cut, scores: np.ndarray, scorer: Scorer, rule: Rule, mos: float | None) -> Judgement:
@@ -186,7 +188,8 @@ def _judgement(name: str, cut: _Cut, scores: np.ndarray, scorer: Scorer, rule: R
     calibration = scorer.calibration
     score = AGGREGATES[rule.aggregate](scores)
     facts = diagnostics.measure(cut.wave)
-    cautions = diagnostics.cautions(facts, calibration.domain if calibration else None, mos=mos)
+    domain = calibration.domain if calibration else None
+    cautions = [*cut.warnings, *diagnostics.cautions(facts, domain, mos=mos)]
     no_speech = any(caution.code in NO_SPEECH for caution in cautions)
     band = rule.band(calibration)
     opinion = UNCERTAIN if no_speech else None if band is None else verdict(score, *band)

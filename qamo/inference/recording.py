@@ -14,8 +14,8 @@ import numpy as np
 import soxr
 
 from qamo import InputError
-from qamo.audio.decoding import EXTENSIONS, decode
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE, load
+from qamo.trials.recordings import recordings_in
 
 RATES_HZ = (1_000, 768_000)
 MAX_CHANNELS = 64
@@ -26,8 +26,8 @@ MAX_PEAK = 100.0  # of full scale, 40 dB above it: more is samples at another sc
 Recording = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int] | np.ndarray
 
 
-def read(recording: Recording, *, name: str = "", max_s: float | None = None) -> np.ndarray:
-    """The wave of a recording.
+def read(recording: Recording, *, name: str = "", max_s: float | None = None) -> load.Recording:
+    """The wave of a recording, with the warnings of its decoding.
 
     Args:
         name: what messages call it; `name_of` by default.
@@ -39,15 +39,15 @@ def read(recording: Recording, *, name: str = "", max_s: float | None = None) ->
     name = name or name_of(recording)
     content: Any = recording
     if isinstance(content, tuple) and len(content) == 2 and np.ndim(content[1]) == 0:
-        return _from_array(np.asarray(content[0]), content[1], name)
+        return load.Recording([_from_array(np.asarray(content[0]), content[1], name)], [])
     if hasattr(content, "__array__"):
-        return _from_array(np.asarray(content), SAMPLE_RATE, name)
+        return load.Recording([_from_array(np.asarray(content), SAMPLE_RATE, name)], [])
     if hasattr(content, "read"):
         content = content.read()
     if isinstance(content, (bytes, bytearray, memoryview)):
-        return decode(bytes(content), name=name, max_s=max_s)
+        return load.read(bytes(content), name=name, max_s=max_s)
     if isinstance(content, (str, os.PathLike)):
-        return decode(Path(content), name=name, max_s=max_s)
+        return load.read(Path(content), name=name, max_s=max_s)
     raise InputError(
         f"expected a path, bytes, an open file, an array at 16 kHz or (array, rate), found {type(recording).__name__}"
     )
@@ -67,7 +67,7 @@ def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
         if not path.is_dir():
             yield path, ""
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        inside = recordings_in(path)
         if not inside:
             yield path, f"{path}: found no recordings in this folder, by their endings"
         for recording in inside:

@@ -11,7 +11,7 @@ import torch
 
 from model import Detector, load_detector
 from qamo import InputError
-from qamo.audio.load import WINDOW_SAMPLES
+from qamo.audio import WINDOW_SAMPLES
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
 from qamo.networks.feature_cache import fingerprint

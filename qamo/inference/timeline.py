@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 from qamo.files import replacing
 from qamo.inference.judge import Judgement
 from qamo.inference.show import envelope

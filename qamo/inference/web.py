@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qamo import InputError
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 from qamo.inference import recording
 from qamo.inference.judge import PredictMOS, Rule, judge, meaning
 from qamo.inference.scorer import Scorer
@@ -90,10 +90,10 @@ class Studio:
         Raises:
             InputError: it cannot be read, or is too long.
         """
-        wave = recording.read(body, name=name, max_s=self.limits.seconds)
+        heard = recording.read(body, name=name, max_s=self.limits.seconds)
         with self.busy:
-            judgement = judge(wave, self.scorer, self.rule, path=name, predict_mos=self.predict_mos)
-        low, high = envelope(wave, N_COLUMNS)
+            judgement = judge(heard, self.scorer, self.rule, path=name, predict_mos=self.predict_mos)
+        low, high = envelope(heard.wave, N_COLUMNS)
         return judgement.as_dict() | {"low": np.round(low, 3).tolist(), "high": np.round(high, 3).tolist()}
 
 

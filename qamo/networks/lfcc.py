@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qamo import InputError
-from qamo.audio.load import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE
 
 
 class LFCC(nn.Module):

@@ -23,8 +23,8 @@ from typing import Protocol
 import numpy as np
 
 from qamo import InputError, files
+from qamo.audio import SAMPLE_RATE
 from qamo.audio import load as audio
-from qamo.audio.load import SAMPLE_RATE
 from qamo.networks.cpu import malloc as memory
 from qamo.progress import progress
 

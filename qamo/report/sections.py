@@ -30,6 +30,7 @@ from qamo.evaluation.intervals import Difference, Interval, bootstrap_eer
 from qamo.report.page import COLORS, DASHES, Chart, Markup, Section, rounded, slug
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import Keys
+from qamo.trials.recordings import find_recording
 
 MOST_LEVELS = 40  # a column with more is broken down only if asked for
 MOST_ROWS = 200  # of a table by speaker
@@ -38,7 +39,6 @@ CROSSES = [("attack", "codec"), ("vocoder", "compr")]  # as the evaluation packa
 CLIP_S = 6  # of a recording that the page holds
 CLIPS_BYTES = 3_000_000  # of all recordings in the page; the rest are links to files
 N_DET_POINTS = 1200  # along the false alarm axis: more than a screen has pixels
-EXTENSIONS = ["", ".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a"]
 
 
 class Pair(NamedTuple):
@@ -691,17 +691,10 @@ def player(name: str, clip: str, folder: Path, beside: Path, clips: dict[str, st
             link = quote(os.path.relpath(path, beside))
             return f'{button}<audio controls preload="none" aria-label="{label}" src="{link}"></audio>'
         try:
-            clips[clip] = as_clip(audio.load(path))
+            clips[clip] = as_clip(audio.read(path).wave)
         except InputError:
             return "unreadable"
     return f'{button}<audio controls preload="none" aria-label="{label}" data-clip="{clip}"></audio>'
-
-
-def find_recording(folder: Path, name: str) -> Path | None:
-    """The recording of a trial below `folder`; None if there is none, or the name would leave the folder."""
-    if name.startswith("/") or ".." in Path(name).parts:
-        return None
-    return next((path for e in EXTENSIONS if (path := folder / f"{name}{e}").is_file()), None)
 
 
 def as_clip(wave: np.ndarray) -> str:

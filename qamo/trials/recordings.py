@@ -15,8 +15,32 @@ from qamo import InputError
 from qamo.audio import load as audio
 from qamo.progress import progress
 
+# By which recordings are found in folders, and tried in this order where a name has none. What a file is, its content
+# tells: see `qamo.audio.containers`.
+ENDINGS = (
+    *(".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a", ".oga", ".aac", ".webm", ".mp4", ".mka", ".mkv", ".mov"),
+    *(".3gp", ".wma", ".amr", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist"),
+    *(".voc", ".wv", ".g722", ".ac3", ".mp2", ".mpga", ".avi", ".ape", ".tta"),
+)
 N_SHOWN = 5  # offenders named in a message
 CHECK_CHUNK = 64  # recordings looked at in one go
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a path has the ending of a recording and is not hidden, as macOS's `._x.wav` are."""
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """The recordings in a folder and those below it, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if is_recording(path) and path.is_file())
+
+
+def find_recording(folder: Path, name: str) -> Path | None:
+    """The file of a name that may lack its ending; None if there is none, or the name would leave the folder."""
+    if name.startswith("/") or ".." in Path(name).parts:
+        return None
+    return next((path for ending in ("", *ENDINGS) if (path := folder / f"{name}{ending}").is_file()), None)
 
 
 class Recordings(Sequence[Path]):

@@ -1,0 +1,121 @@
+"""Sounds by formula, in every container, whole and damaged.
+
+python -m tests.support.sounds 1000      reads 1,000 damaged files of each kind under limits; says what went wrong
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+LIMIT_S, LIMIT_BYTES = 5.0, 1 << 30
+
+
+def voice(seconds: float = 2.0, rate: int = 16_000, seed: int = 0) -> np.ndarray:
+    """(T,) float64 within [-0.4, 0.4]: a gliding buzz in syllables."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * rate)) / rate
+    phase = 2 * np.pi * np.cumsum(120 + 25 * np.sin(4.4 * t + 6 * rng.random())) / rate
+    buzz = np.sum([np.sin(k * phase) / k for k in range(1, 20)], axis=0)
+    syllables = 0.1 + 0.9 * np.clip(np.sin(14 * t + 6 * rng.random()), 0, 1)
+    return 0.2 * buzz * syllables + 0.001 * rng.standard_normal(len(t))
+
+
+def encoded(wave: np.ndarray, kind: str, subtype: str | None = None, rate: int = 16_000) -> bytes:
+    """By libsndfile."""
+    raw = io.BytesIO()
+    soundfile.write(raw, wave, rate, format=kind, subtype=subtype)
+    return raw.getvalue()
+
+
+def by_ffmpeg(
+    wave: np.ndarray, codec: str, container: str, rate: int = 16_000, *, n_tracks: int = 1, **options: str
+) -> bytes:
+    """By FFmpeg: one track or several of the same sound, (T,) or (2, T)."""
+    import av
+
+    layout = "mono" if wave.ndim == 1 else "stereo"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sound"
+        with av.open(str(path), "w", format=container, options=options) as out:
+            for stream in [out.add_stream(codec, rate=rate, layout=layout) for _ in range(n_tracks)]:
+                samples = (np.atleast_2d(wave) * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(samples, format="s16p", layout=layout)
+                frame.rate, frame.pts = rate, 0
+                for packet in (*stream.encode(frame), *stream.encode(None)):
+                    out.mux(packet)
+        return path.read_bytes()
+
+
+def seeds() -> dict[str, bytes]:
+    """A whole file of each container that is damaged in tests."""
+    wave = voice()
+    return {
+        "wav": encoded(wave, "WAV"),
+        "flac": encoded(wave, "FLAC"),
+        "mp3": by_ffmpeg(wave, "libmp3lame", "mp3"),
+        "ogg": encoded(wave, "OGG", "VORBIS"),
+        "opus": encoded(wave, "OGG", "OPUS"),
+        "m4a": by_ffmpeg(wave, "aac", "ipod", movflags="faststart"),
+    }
+
+
+def damaged(raw: bytes, rng: np.random.Generator) -> bytes:
+    """Other bytes in the header, now and then in the sound too, and now and then a cut."""
+    content = bytearray(raw)
+    span = len(content) if rng.random() < 0.2 else min(len(content), 400 if rng.random() < 0.3 else 80)
+    for place in rng.integers(0, span, rng.integers(1, 6)):
+        content[place] = rng.choice([0, 255, 127, 128, int(rng.integers(256))])
+    return bytes(content[: int(rng.integers(1, len(content)))] if rng.random() < 0.2 else content)
+
+
+def main(count: int) -> int:
+    """Read damaged files under limits of time and memory; a line for each that broke one, and a digest of the rest."""
+    from qamo import InputError
+    from qamo.audio.load import check_header, read
+
+    for raw in seeds().values():  # libraries are loaded before memory is limited
+        read(raw)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + LIMIT_BYTES, now + LIMIT_BYTES))
+    n_bad, digest = 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, raw in seeds().items():
+            heard = refused = 0
+            slowest = 0.0
+            for number in range(count):
+                path = Path(folder) / f"{number}.{kind}"
+                path.write_bytes(damaged(raw, np.random.default_rng([zlib.crc32(kind.encode()), number])))
+                started, told = time.monotonic(), ""
+                try:
+                    wave = read(path).wave
+                    assert wave.dtype == np.float32
+                    assert np.isfinite(wave).all()
+                    heard, digest = heard + 1, zlib.crc32(wave.tobytes(), digest)
+                except InputError as error:
+                    refused += 1
+                    told = str(error)
+                except BaseException as error:
+                    print(f"{kind} {number}: {error!r}")
+                    n_bad += 1
+                check_header(path)
+                slowest = max(slowest, time.monotonic() - started)
+                if time.monotonic() - started > LIMIT_S or (told and ("\n" in told or str(path) not in told)):
+                    print(f"{kind} {number}: {time.monotonic() - started:.1f} s, {told!r}")
+                    n_bad += 1
+                path.unlink()
+            print(f"{kind}: {heard} heard, {refused} refused, slowest {slowest:.2f} s", flush=True)
+    print(f"digest {digest:08x}")
+    return 1 if n_bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
