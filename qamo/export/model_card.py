@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader
@@ -30,21 +30,13 @@ print(judge("{recording}").score)
 """
 
 
-class Origin(NamedTuple):
-    """Where a front end's weights come from."""
-
-    description: str
-    licence: str
-    hub_name: str | None = None
-
-
+# Front end -> (what it is, licence of its weights); and the names of those that the hub has.
 ORIGINS = {
-    "xlsr": Origin(
-        "XLS-R 300M, pre-trained by Babu et al. 2021 (arXiv:2111.09296)", "Apache-2.0", "facebook/wav2vec2-xls-r-300m"
-    ),
-    "distillmos": Origin("the encoder of DistillMOS, by Stahl and Gamper 2025 (PyPI distillmos)", "MIT"),
-    "lfcc": Origin("linear-frequency cepstra, which have no weights", "none needed"),
+    "xlsr": ("XLS-R 300M, pre-trained by Babu et al. 2021 (arXiv:2111.09296)", "Apache-2.0"),
+    "distillmos": ("the encoder of DistillMOS, by Stahl and Gamper 2025 (PyPI distillmos)", "MIT"),
+    "lfcc": ("linear-frequency cepstra, which have no weights", "none needed"),
 }
+HUB_NAMES = {"xlsr": "facebook/wav2vec2-xls-r-300m"}
 
 
 def write_card(
@@ -58,21 +50,21 @@ def write_card(
         run: the run's folder, for its results and data; None: an export of weights alone.
     """
     config, facts = about["model_config"], _read(run, FACTS)
-    origin = ORIGINS.get(config["frontend"], Origin(config["frontend"], "not known"))
+    origin, licence = ORIGINS.get(config["frontend"], (config["frontend"], "not known"))
     scored = {key: row for key, row in _read(run, RESULTS).get("sets", {}).items() if "eer" in row}
     data = {k: row for k, row in facts.get("data", {}).items() if isinstance(row, dict) and "protocol" in row}
-    metadata = yaml.safe_dump(_metadata(name, origin, scored), sort_keys=False, allow_unicode=True).rstrip()
+    metadata = yaml.safe_dump(_metadata(name, config["frontend"], scored), sort_keys=False, allow_unicode=True).rstrip()
     texts = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
     card = texts.get_template("card.md.j2").render(
-        name=name, metadata=metadata, about=about, config=config, origin=origin, scored=scored, data=data,
-        lines=LINES.format(folder="THIS_FOLDER", recording="recording.wav"), calibration=known,
+        name=name, metadata=metadata, about=about, config=config, origin=origin, licence=licence, scored=scored,
+        data=data, lines=LINES.format(folder="THIS_FOLDER", recording="recording.wav"), calibration=known,
         prior=calibration.PRIOR, confidence=calibration.CONFIDENCE, window_s=about["window_samples"] / SAMPLE_RATE,
         commit=facts.get("git_commit") or "not known", version=__version__,
     )  # fmt: skip
     write_text(folder / "README.md", card)
 
 
-def _metadata(name: str, origin: Origin, scored: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> dict[str, Any]:
     """What the hub reads, for the results of each set."""
     head: dict[str, Any] = {
         "license": "other",
@@ -81,8 +73,8 @@ def _metadata(name: str, origin: Origin, scored: Mapping[str, Any]) -> dict[str,
         "pipeline_tag": "audio-classification",
         "tags": ["speech-deepfake-detection", "anti-spoofing", "audio", "qamo"],
     }
-    if origin.hub_name:
-        head["base_model"] = origin.hub_name
+    if frontend in HUB_NAMES:
+        head["base_model"] = HUB_NAMES[frontend]
     if scored:
         results = [
             {

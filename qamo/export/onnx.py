@@ -17,7 +17,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,18 +127,15 @@ class _Stem(nn.Module):
         return self.layers(magnitude**0.3 * spectrum / magnitude).flatten(1, -2)
 
 
-# Front ends that need another form, by class; the others are exported as they are.
-PLAIN: dict[type, Callable[[Any], nn.Module]] = {DistillMOS: PlainDistillMOS}
-
-
 def exportable(detector: Any) -> WaveToScore:
     """A copy of a detector that ONNX can hold, in evaluation mode; the detector stays as it is."""
-    parts = copy.deepcopy(nn.ModuleList([detector.frontend, detector.backend, detector.head])).eval().cpu()
-    for module in parts.modules():
+    network = copy.deepcopy(WaveToScore(detector.frontend, detector.backend, detector.head)).eval().cpu()
+    for module in network.modules():
         if parametrize.is_parametrized(module):
             _make_plain(module)
-    frontend = PLAIN.get(type(parts[0]), lambda part: part)(parts[0])
-    return WaveToScore(frontend, parts[1], parts[2]).eval().requires_grad_(False)
+    if isinstance(network.frontend, DistillMOS):
+        network.frontend = PlainDistillMOS(network.frontend)
+    return network.eval().requires_grad_(False)
 
 
 def export_onnx(
@@ -272,7 +269,7 @@ def _forget_sources(model: Any) -> None:
     model.metadata_props.clear()
 
 
-def _longest(frontend: nn.Module) -> int:
+def _longest(frontend: Any) -> int:
     if isinstance(frontend, PlainDistillMOS):
         return frontend.longest
     # The back end's table of positions ends there.

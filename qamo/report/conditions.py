@@ -28,12 +28,11 @@ def conditions(subject: Subject, asked: Sequence[str] | None) -> Section:
     Raises:
         InputError: the key has no such column.
     """
-    section = Section(
-        "conditions",
-        "Conditions",
+    lead = (
         "Equal error rates by what the key says of the trials. A codec's spoofed trials are held against bona fide "
-        "speech of the same codec; an attack's against all bona fide speech, as there is none of an attack.",
+        "speech of the same codec; an attack's against all bona fide speech, as there is none of an attack."
     )
+    section = Section("conditions", "Conditions", lead)
     singles, crosses, skipped = _found(subject) if asked is None else _asked(subject, asked)
     for factor in map(subject.factor, singles):
         if asked or len(factor.masks(subject.keys.bonafide)) > 1:

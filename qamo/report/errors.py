@@ -48,14 +48,13 @@ class Clips:
         if path is None:
             return "no such file"
         source = Markup('data-clip="{}"').format(id)
-        if id not in self.by_id:
-            if sum(map(len, self.by_id.values())) >= CLIPS_BYTES:
-                source = Markup('src="{}"').format(quote(os.path.relpath(path, self.page_folder)))
-            else:
-                try:
-                    self.by_id[id] = as_clip(load(path))
-                except InputError:
-                    return "unreadable"
+        if id not in self.by_id and sum(map(len, self.by_id.values())) >= CLIPS_BYTES:
+            source = Markup('src="{}"').format(quote(os.path.relpath(path, self.page_folder)))
+        elif id not in self.by_id:
+            try:
+                self.by_id[id] = as_clip(load(path))
+            except InputError:
+                return "unreadable"
         return Markup(
             '<button type="button" class="play" aria-label="{label}">▶</button>'
             '<audio controls preload="none" aria-label="{label}" {source}></audio>'
@@ -64,14 +63,12 @@ class Clips:
 
 def errors(subject: Subject, n_worst: int, clips: Clips | None) -> Section:
     """Of each system the bona fide trials that it scores lowest and the spoofed ones that it scores highest."""
-    section = Section(
-        "errors",
-        "Worst errors",
+    lead = (
         "Half bona fide speech that was rejected with the lowest scores, half spoofed speech that was accepted with "
-        "the highest. Names that stand here for several systems are worth a look at their labels.",
+        "the highest. Names that stand here for several systems are worth a look at their labels."
     )
-    section.parts += [worst_table(subject, system, k, n_worst, clips) for k, system in enumerate(subject.systems)]
-    return section
+    tables = [worst_table(subject, system, k, n_worst, clips) for k, system in enumerate(subject.systems)]
+    return Section("errors", "Worst errors", lead, [*tables])
 
 
 def worst_table(subject: Subject, system: System, k: int, n_worst: int, clips: Clips | None) -> Table:
@@ -93,12 +90,8 @@ def worst_table(subject: Subject, system: System, k: int, n_worst: int, clips: C
     columns += [(Column(name), [of_key[name][i] for i in indices]) for name in details[:N_DETAILS]]
     if subject.mos is not None:
         columns.append((Column("MOS", "number"), subject.mos[indices].tolist()))
-    return Table.of_columns(
-        f"worst{subject.suffix(k)}",
-        f"Worst errors of {system.label}",
-        columns,
-        f"Decisions at the threshold {in_prose(system.threshold)}; distances in standard deviations of all scores.",
-    )
+    note = f"Decisions at the threshold {in_prose(system.threshold)}; distances in standard deviations of all scores."
+    return Table.of_columns(f"worst{subject.suffix(k)}", f"Worst errors of {system.label}", columns, note)
 
 
 def find_recording(folder: Path, name: str) -> Path | None:

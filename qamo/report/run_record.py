@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,23 +99,21 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
     """The rows of a run's results by evaluation set; none while the run has not been scored."""
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["sets"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: expected the results of a run, with 'sets'; score the run again") from None
+    return _read(path, "sets", dict, "the results of a run, with 'sets'") or {}
 
 
 def dev_threshold(folder: Path) -> float | None:
     """The threshold that a run's calibration found on its dev scores; None where it has none."""
-    path = folder / CALIBRATION
+    return _read(folder / CALIBRATION, "eer_threshold", float, "a calibration with a number eer_threshold")
+
+
+def _read(path: Path, key: str, kind: Callable[[Any], Any], expected: str) -> Any:
     if not path.is_file():
         return None
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["eer_threshold"])
+        return kind(json.loads(path.read_text(encoding="utf-8"))[key])
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: expected a calibration with a number eer_threshold; score the run again") from None
+        raise InputError(f"{path}: expected {expected}; score the run again") from None
 
 
 def read_centroids(folder: Path, head: Any, last: dict[str, float]) -> Centroids | None:

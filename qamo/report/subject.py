@@ -81,11 +81,13 @@ class Subject:
         """Each pair of systems, the best two first; of more than four systems, the best with each other one."""
         ranked = sorted(self.systems, key=lambda system: system.eer.eer)
         n_first = len(ranked) if len(ranked) <= 4 else 1
-        return [self._pair(a, b) for i, a in enumerate(ranked[:n_first]) for b in ranked[i + 1 :]]
-
-    def _pair(self, a: System, b: System) -> Pair:
-        draws = [None] if breakdown.groups_of(a, self.speakers) is None else [None, self.speakers]
-        return Pair(a, b, [breakdown.compare(a, b, groups=groups, **self.resampling) for groups in draws])
+        # All systems have the same trials, and so the same speakers.
+        draws = [None] if breakdown.groups_of(ranked[0], self.speakers) is None else [None, self.speakers]
+        return [
+            Pair(a, b, [breakdown.compare(a, b, groups=groups, **self.resampling) for groups in draws])
+            for i, a in enumerate(ranked[:n_first])
+            for b in ranked[i + 1 :]
+        ]
 
     def factor(self, column: str) -> Factor:
         if column not in self.factors:
@@ -144,10 +146,8 @@ def read_subject(
         threshold = thresholds[k] if thresholds else threshold_beside(file)
         systems.append(System(label, file, values, trials.bonafide, threshold))
         checked(systems[-1].bonafide, systems[-1].spoof)
-    ratings = None
-    if mos:
-        ratings = read_mos(mos, trials)
-    elif "mos" in trials.columns:
+    ratings = read_mos(mos, trials) if mos else None
+    if not mos and "mos" in trials.columns:
         ratings = as_mos(list(trials.columns["mos"]), trials.path)
     if asv and trials.track:
         raise InputError(
@@ -167,10 +167,10 @@ def key_file(path: Path) -> Path:
     """The key in a folder, or the file itself."""
     if not path.is_dir():
         return path
-    for name in KEY_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise InputError(f"--keys: {path} holds none of {', '.join(KEY_FILES)}; give the key itself")
+    found = next((path / name for name in KEY_FILES if (path / name).is_file()), None)
+    if found is None:
+        raise InputError(f"--keys: {path} holds none of {', '.join(KEY_FILES)}; give the key itself")
+    return found
 
 
 def labelled(texts: Sequence[str]) -> list[tuple[str, Path]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,25 +35,23 @@ def curves(rows: list[dict[str, float]], best: int) -> list[Chart]:
     losses = {key.removeprefix("loss_").replace("_", " "): key for key in rows[0] if key.startswith("loss_")}
     losses["dev"] = "dev_loss"
     classes = {f"class {key.rsplit('_', 1)[1]}": key for key in rows[0] if key.startswith("n_bonafide_class_")}
+    cosine = {"greatest cosine": "centroid_cosine"} if "centroid_cosine" in rows[0] else {}
+    eer = "Of the dev set, which also has the threshold for decisions."
+    near = "Near 1 the centroids are one, and quality no longer separates them."
+    counts = "Bona fide training utterances in each quality class; augmentation moves some down."
     mark = [Mark(best, None, "soft", f"best: {best}")]
-    caption = "Means over the epoch; 'dev' selects the model."
-    charts = [chart(rows, "losses", "Losses", "loss", losses, caption, mark)]
-    caption = "Of the dev set, which also has the threshold for decisions."
-    charts.append(chart(rows, "dev-eer", "Dev EER", "EER, %", {"dev EER": "dev_eer"}, caption, mark))
-    if "centroid_cosine" in rows[0]:
-        caption = "Near 1 the centroids are one, and quality no longer separates them."
-        cosine = {"greatest cosine": "centroid_cosine"}
-        charts.append(chart(rows, "centroids", "Cosine between centroids", "cosine", cosine, caption))
-    if classes:
-        caption = "Bona fide training utterances in each quality class; augmentation moves some down."
-        charts.append(chart(rows, "classes", "Quality classes", "utterances", classes, caption))
-    return charts
+    charts = [
+        ("losses", "Losses", "loss", losses, "Means over the epoch; 'dev' selects the model.", mark),
+        ("dev-eer", "Dev EER", "EER, %", {"dev EER": "dev_eer"}, eer, mark),
+        ("centroids", "Cosine between centroids", "cosine", cosine, near, []),
+        ("classes", "Quality classes", "utterances", classes, counts, []),
+    ]
+    return [chart(rows, *options) for options in charts if options[3]]
 
 
 def chart(
-    rows: list[dict[str, float]], id: str, title: str, unit: str, keys: dict[str, str], caption: str,
-    marks: Sequence[Mark] = (),
-) -> Chart:  # fmt: skip
+    rows: list[dict[str, float]], id: str, title: str, unit: str, keys: dict[str, str], caption: str, marks: list[Mark]
+) -> Chart:
     """Values by epoch; `keys` of the metrics by their labels."""
     epochs = [int(row["epoch"]) for row in rows]
     lines = [
