@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import io
 import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from torch.nn.utils import parametrize
 from qamo import InputError
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
+from qamo.export.folder import portable_config
 from qamo.files import replacing
 from qamo.inference.scorer_onnx import CONVENTION, ONNX_FORMAT, ONNX_METADATA
 from qamo.inference.scorer_torch import digest_of
@@ -41,7 +43,6 @@ OPSET = 18
 LARGEST_DIFFERENCE = 1e-4  # between the scores of the two, on noise; more is an error
 MIN_SAMPLES = 1_600  # 0.1 s
 MAX_SAMPLES = 1_000_000  # a minute: more than any window
-_EXTRAS = "pip install -r requirements-extra.txt"
 
 
 class Written(NamedTuple):
@@ -71,6 +72,8 @@ class PlainDistillMOS(nn.Module):
     """
 
     longest = 115_000
+    steady: Tensor
+    tail: Tensor
 
     def __init__(self, frontend: DistillMOS):
         super().__init__()
@@ -92,10 +95,8 @@ class PlainDistillMOS(nn.Module):
         # The exporter drops a bare "+ 1e-8" as nothing, and digital silence would be 0 / 0.
         x = wave / ((wave.abs().amax(dim=1, keepdim=True) * 1e8 + 1) * 1e-8)
         heard = self.stem(F.pad(x, (0, n_computed * hop - n_samples)))[:, :, :n_kept]
-        steady: Any = self.steady
-        tail: Any = self.tail
-        steady = steady.expand(wave.shape[0], -1, N_FRAMES - n_kept - reach)
-        x = torch.cat([heard, steady, tail.expand(wave.shape[0], -1, -1)], dim=2)
+        steady = self.steady.expand(wave.shape[0], -1, N_FRAMES - n_kept - reach)
+        x = torch.cat([heard, steady, self.tail.expand(wave.shape[0], -1, -1)], dim=2)
         x = head.transformer.norm(head.norm_input(x)).transpose(1, 2)
         x = head.transformer.position_encoding(head.transformer.linear_proj(x))
         for layer in head.transformer.transformer_encoder.layers:
@@ -105,6 +106,8 @@ class PlainDistillMOS(nn.Module):
 
 class _Stem(nn.Module):
     """Compressed complex spectrum by convolution, then the convolutions of DistillMOS: (B, T) -> (B, 1024, F)."""
+
+    basis: Tensor
 
     def __init__(self, cnn: Any):
         super().__init__()
@@ -118,25 +121,22 @@ class _Stem(nn.Module):
         self.layers = cnn.cnn
 
     def forward(self, wave: Tensor) -> Tensor:
-        basis: Any = self.basis
         padded = F.pad(wave, (self.padding, self.padding), mode="reflect")[:, None]
-        spectrum = F.conv1d(padded, basis, stride=self.hop).unflatten(1, (2, -1))  # (B, real and imaginary, bins, F)
+        spectrum = F.conv1d(padded, self.basis, stride=self.hop)
+        spectrum = spectrum.unflatten(1, (2, -1))  # (B, real and imaginary, bins, F)
         magnitude = spectrum.square().sum(dim=1, keepdim=True).sqrt().clip(1e-12)
         return self.layers(magnitude**0.3 * spectrum / magnitude).flatten(1, -2)
 
 
-# Front ends that need another form, by class; the others are exported as they are.
-PLAIN: dict[type, Callable[[Any], nn.Module]] = {DistillMOS: PlainDistillMOS}
-
-
 def exportable(detector: Any) -> WaveToScore:
     """A copy of a detector that ONNX can hold, in evaluation mode; the detector stays as it is."""
-    parts = copy.deepcopy(nn.ModuleList([detector.frontend, detector.backend, detector.head])).eval().cpu()
-    for module in parts.modules():
+    network = copy.deepcopy(WaveToScore(detector.frontend, detector.backend, detector.head)).eval().cpu()
+    for module in network.modules():
         if parametrize.is_parametrized(module):
             _make_plain(module)
-    frontend = PLAIN.get(type(parts[0]), lambda part: part)(parts[0])
-    return WaveToScore(frontend, parts[1], parts[2]).eval().requires_grad_(False)
+    if isinstance(network.frontend, DistillMOS):
+        network.frontend = PlainDistillMOS(network.frontend)
+    return network.eval().requires_grad_(False)
 
 
 def export_onnx(
@@ -155,56 +155,50 @@ def export_onnx(
     """
     _need("onnx", "onnxscript", "onnxruntime")
     network = exportable(detector)
-    shortest, longest = min(MIN_SAMPLES, window_samples), _longest(network.frontend)
-    if window_samples > longest:
-        raise InputError(f"a window of {window_samples} samples is longer than the {longest} that can be exported")
+    lengths = min(MIN_SAMPLES, window_samples), _longest(network.frontend)
+    if window_samples > lengths[1]:
+        raise InputError(f"a window of {window_samples} samples is longer than the {lengths[1]} that can be exported")
+    program = _converted(network, window_samples, *lengths)
     about = {
         "format": ONNX_FORMAT,
         "convention": CONVENTION,
         "window_samples": window_samples,
         "weights": digest_of(detector),
         "head": detector.config["head"],
-        "model_config": {**detector.config, "xlsr": {**detector.config["xlsr"], "weights": None}},  # no local path
+        "model_config": portable_config(detector),
         "source": source,
         "calibration": None if known is None else calibration.to_dict(known.portable()),
     }
-    example = torch.zeros(2, window_samples)  # B = 2: a size of 1 would be taken for a constant
-    free = {0: torch.export.Dim("batch", min=1, max=65_535), 1: torch.export.Dim("samples", min=shortest, max=longest)}
-    try:
-        with _quietly():
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                verbose=False,
-                opset_version=OPSET,
-                input_names=["wave"],
-                output_names=["score"],
-                dynamic_shapes={"wave": free},
-            )
-    except torch.onnx.OnnxExporterError as error:
-        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-        raise InputError(f"this detector has no form in ONNX ({reason.strip()[:200]})") from None
-    assert program is not None
     if isinstance(network.frontend, LFCC):  # a power spectrum has no place in 8 bits
-        about["float_nodes"] = [
-            node.name
-            for node in program.model.graph.all_nodes()
-            if "frontend" in node.metadata_props.get("pkg.torch.onnx.name_scopes", "")
-        ]
+        about["float_nodes"] = _frontend_nodes(program.model)
     _forget_sources(program.model)
     program.model.metadata_props[ONNX_METADATA] = json.dumps(about)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         program.save(temporary)
-        difference, lengths = compare(network, temporary, window_samples, shortest=shortest, longest=longest)
+        difference, compared = compare(network, temporary, window_samples, *lengths)
         if not difference <= LARGEST_DIFFERENCE:
             raise RuntimeError(f"the ONNX scores differ from PyTorch's by {difference}; nothing was written")
-    return Written(path, path.stat().st_size, difference, lengths)
+    return Written(path, path.stat().st_size, difference, compared)
+
+
+def _converted(network: nn.Module, window_samples: int, shortest: int, longest: int) -> Any:
+    """The network as onnxscript's program, for any batch and lengths from the shortest to the longest."""
+    example = torch.zeros(2, window_samples)  # B = 2: a size of 1 would be taken for a constant
+    free = {0: torch.export.Dim("batch", min=1, max=65_535), 1: torch.export.Dim("samples", min=shortest, max=longest)}
+    try:
+        with _quietly():
+            return torch.onnx.export(
+                network, (example,), dynamo=True, verbose=False, opset_version=OPSET, input_names=["wave"],
+                output_names=["score"], dynamic_shapes={"wave": free},
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise InputError(f"this detector has no form in ONNX ({reason.strip()[:200]})") from None
 
 
 def compare(
-    network: nn.Module, path: Path, window_samples: int, *, shortest: int, longest: int
+    network: nn.Module, path: Path, window_samples: int, shortest: int, longest: int
 ) -> tuple[float, list[int]]:
     """Largest difference between the scores of the two on noise and silence, and the lengths compared."""
     import onnxruntime
@@ -259,6 +253,11 @@ def _make_plain(module: Any) -> None:
         module.register_parameter(name, nn.Parameter(value))
 
 
+def _frontend_nodes(model: Any) -> list[str]:
+    scope = "pkg.torch.onnx.name_scopes"
+    return [node.name for node in model.graph.all_nodes() if "frontend" in node.metadata_props.get(scope, "")]
+
+
 def _forget_sources(model: Any) -> None:
     """Take out the stack traces, which name the folders of this machine, and triple the size of a small file."""
     graph = model.graph
@@ -271,7 +270,7 @@ def _forget_sources(model: Any) -> None:
     model.metadata_props.clear()
 
 
-def _longest(frontend: nn.Module) -> int:
+def _longest(frontend: Any) -> int:
     if isinstance(frontend, PlainDistillMOS):
         return frontend.longest
     # The back end's table of positions ends there.
@@ -279,11 +278,9 @@ def _longest(frontend: nn.Module) -> int:
 
 
 def _need(*names: str) -> None:
-    import importlib.util
-
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"ONNX needs {', '.join(missing)}; {_EXTRAS}")
+        raise InputError(f"ONNX needs {', '.join(missing)}; pip install -r requirements-extra.txt")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Tables of results, and the four ways they are written: HTML, Markdown, CSV, LaTeX.
+"""Tables of results, and the ways they are written: Markdown, CSV, LaTeX; page.py has HTML.
 
 A cell holds a value, its column's kind says how it is shown. Rates are shares in [0, 1] and shown in per cent; None is
 shown as a dash. CSV keeps every digit; the others round as papers do.
@@ -10,13 +10,12 @@ shown as a dash. CSV keeps every digit; the others round as papers do.
     signed    (value, low, high)        -0.75 [-1.02, -0.48], in percentage points
     number    float                     0.1234
     number_interval                     0.1234 [0.1012, 0.1456]
-    raw_html  str                       shown in HTML alone
+    raw_html  Markup, or str            shown in HTML alone
 """
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -24,8 +23,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 DASH = "–"
-SHORT = 14  # characters of a row's name that is kept on one line
-BRIEF = 24  # rows of a table that is kept on one sheet of paper
 INTERVALS = ("interval", "signed", "number_interval")
 
 
@@ -52,6 +49,13 @@ class Table:
     shade: bool = False
     sortable: bool = False
     folded: bool = False
+
+    @classmethod
+    def of_columns(
+        cls, id: str, caption: str, columns: Sequence[tuple[Column, Sequence[Any]]], note: str = ""
+    ) -> Table:
+        """A table from its columns, each with a value for every row."""
+        return cls(id, caption, [column for column, _ in columns], list(zip(*(values for _, values in columns))), note)
 
 
 def _percent(value: float) -> str:
@@ -81,103 +85,22 @@ def shown(value: Any, kind: str) -> str:
     return FORMATS[kind](value)
 
 
-# ---- HTML
+def in_prose(value: float) -> str:
+    """A number within a sentence."""
+    return f"{value:.4g}".replace("-", "−")
 
 
-def to_html(table: Table) -> str:
-    """The table with caption and header scopes, in a region that scrolls by itself where the screen is narrow."""
-    groups = _groups(table.columns)
-    head = ""
-    if any(name for name, _ in groups):
-        cells = "".join(
-            f'<th scope="colgroup" colspan="{span}" class="group">{html.escape(name)}</th>'
-            if name
-            else f'<td colspan="{span}"></td>'
-            for name, span in groups
-        )
-        head += f"<tr>{cells}</tr>"
-    names = "".join(
-        f'<th scope="col" class="{column.kind}">{_head(column.name, table.sortable)}</th>' for column in table.columns
-    )
-    head += f"<tr>{names}</tr>"
-    greatest = max(
-        (value for row in table.rows for value, c in zip(row, table.columns) if c.kind == "rate" and value is not None),
-        default=0.0,
-    )
-    body = []
-    for row in table.rows:
-        made = []
-        for i, (value, column) in enumerate(zip(row, table.columns)):
-            content = value if column.kind == "raw_html" else _cell(value, column.kind)
-            if i == 0:
-                short = ' class="short"' if len(shown(value, column.kind)) <= SHORT else ""
-                content = content if short else _BREAKS.sub(r"\1<wbr>", content)
-                made.append(f'<th scope="row"{short}>{content}</th>')
-                continue
-            style = ""
-            if table.shade and column.kind == "rate" and value is not None and greatest:
-                style = f' style="--heat:{100 * value / greatest:.0f}%"'
-            sort = _sort_key(value, column.kind) if table.sortable else ""
-            made.append(f'<td class="{column.kind}"{sort}{style}>{content}</td>')
-        body.append(f"<tr>{''.join(made)}</tr>")
-    classes = " ".join(["sortable"] * table.sortable + ["shaded"] * table.shade)
-    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    brief = " brief" if len(table.rows) <= BRIEF else ""
-    made_html = (
-        f'<div class="scroll{brief}" role="region" tabindex="0" aria-labelledby="{table.id}-caption">'
-        f'<table id="{table.id}" class="{classes}"><caption id="{table.id}-caption">'
-        f"<span>{html.escape(table.caption)}</span></caption><thead>{head}</thead><tbody>{''.join(body)}</tbody></table></div>{note}"
-    )
-    if not table.folded:
-        return made_html
-    return f"<details><summary>{html.escape(table.caption)} ({len(table.rows)} rows)</summary>{made_html}</details>"
-
-
-_BREAKS = re.compile(r"([._/])(?=\w)")  # where a long name may go on in the next line
-
-
-def _head(name: str, sortable: bool) -> str:
-    return f'<button type="button">{html.escape(name)}</button>' if sortable and name else html.escape(name)
-
-
-def _cell(value: Any, kind: str) -> str:
-    text = shown(value, kind)
-    if kind in INTERVALS and " [" in text:
-        number, interval = text.split(" ", 1)
-        return f'{number} <span class="ci">{interval}</span>'
-    return html.escape(text)
-
-
-def _sort_key(value: Any, kind: str) -> str:
-    first = value[0] if isinstance(value, tuple) else value
-    return f' data-sort="{first!r}"' if isinstance(first, int | float) else ""
-
-
-def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    groups: list[tuple[str, int]] = []
-    for column in columns:
-        if groups and groups[-1][0] == column.group:
-            groups[-1] = (column.group, groups[-1][1] + 1)
-        else:
-            groups.append((column.group, 1))
-    return groups
-
-
-# ---- text
-
-
-def _flat(table: Table) -> tuple[list[str], list[list[str]], list[Column]]:
-    """Heads, formatted rows and columns, without what only HTML can show."""
+def _flat(table: Table) -> tuple[list[Column], list[str], list[list[str]]]:
+    """Columns, heads and formatted rows, without what only HTML can show."""
     keep = [i for i, column in enumerate(table.columns) if column.kind != "raw_html"]
     columns = [table.columns[i] for i in keep]
     heads = [f"{c.group}: {c.name}" if c.group else c.name for c in columns]
-    rows = [[shown(row[i], table.columns[i].kind) for i in keep] for row in table.rows]
-    return heads, rows, columns
+    return columns, heads, [[shown(row[i], table.columns[i].kind) for i in keep] for row in table.rows]
 
 
 def to_markdown(table: Table) -> str:
     """The table in the pipes that GitHub renders."""
-    heads, rows, columns = _flat(table)
+    columns, heads, rows = _flat(table)
     rule = ["---" if column.kind == "text" else "---:" for column in columns]
     lines = [f"**{_pipe_safe(table.caption)}**", ""]
     lines += ["| " + " | ".join(map(_pipe_safe, row)) + " |" for row in [heads, rule, *rows]]
@@ -185,9 +108,7 @@ def to_markdown(table: Table) -> str:
 
 
 def _pipe_safe(text: str) -> str:
-    for mark in ("\\", "|", "<", "*", "_", "`"):
-        text = text.replace(mark, "\\" + mark) if mark != "<" else text.replace("<", "&lt;")
-    return text.replace("\n", " ")
+    return re.sub(r"([\\|*_`])", r"\\\1", text).replace("<", "&lt;").replace("\n", " ")
 
 
 _UNITS = re.compile(r" \[95 %\]| %|, points")  # shares in a CSV file have none, and its intervals their own columns
@@ -195,42 +116,36 @@ _UNITS = re.compile(r" \[95 %\]| %|, points")  # shares in a CSV file have none,
 
 def to_csv(table: Table) -> str:
     """The table with all digits; an interval takes three columns, rates stay shares."""
-    _, _, columns = _flat(table)
-    heads: list[str] = []
-    for column in columns:
-        name = f"{column.group} {_UNITS.sub('', column.name)}".strip()
-        heads += [name, f"{name} low", f"{name} high"] if column.kind in INTERVALS else [name]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heads)
-    for row in table.rows:
-        cells: list[Any] = []
-        for value, column in zip(row, table.columns):
-            if column.kind == "raw_html":
-                continue
-            if column.kind in INTERVALS:
-                cells += ["" if v is None else v for v in (value or (None, None, None))]
-            else:
-                cells.append("" if value is None else value)
-        writer.writerow(cells)
+    rows: list[list[Any]] = [[] for _ in range(1 + len(table.rows))]
+    for i, column in enumerate(table.columns):
+        if column.kind == "raw_html":
+            continue
+        name = f"{column.group} {_UNITS.sub('', column.name)}".strip()
+        wide = column.kind in INTERVALS
+        rows[0] += [name, f"{name} low", f"{name} high"] if wide else [name]
+        for row, values in zip(rows[1:], table.rows):
+            row += (values[i] or (None, None, None)) if wide else [values[i]]
+    writer.writerows(rows)  # None becomes an empty cell
     return out.getvalue()
 
 
-_LATEX = {
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "×": r"$\times$", "−": "$-$",
     "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
+})  # fmt: skip
 
 
 def latex_safe(text: str) -> str:
     """Text that LaTeX prints as it stands."""
-    return "".join(_LATEX.get(mark, mark) for mark in text)
+    return text.translate(_LATEX)
 
 
 def to_latex(table: Table) -> str:
     """A booktabs table."""
-    heads, rows, columns = _flat(table)
+    columns, heads, rows = _flat(table)
     lines = [
         r"\begin{table}",
         r"  \centering",

@@ -10,6 +10,7 @@ import torch
 
 import export
 import model
+from qamo.export.folder import convert_xlsr
 from qamo.networks import xlsr_files
 from qamo.networks.xlsr_files import read_xlsr
 from qamo.training.checkpoint import write_checkpoint
@@ -42,7 +43,7 @@ def test_transformers_itself_reads_a_converted_front_end(tmp_path):
 
     frontend = xlsr().eval()
     path = as_fairseq(frontend.network, tmp_path)
-    export.convert_xlsr(str(path), tmp_path / "out", 4)
+    convert_xlsr(str(path), tmp_path / "out", 4)
     theirs = Wav2Vec2Model.from_pretrained(tmp_path / "out").eval()
     with torch.inference_mode():
         torch.testing.assert_close(theirs(wave()).last_hidden_state, frontend(wave()), atol=1e-5, rtol=1e-5)
@@ -101,7 +102,7 @@ def test_a_head_of_logits_is_not_exported_as_published(tmp_path, capsys):
 
 def test_read_back_names_are_those_of_the_network(tmp_path):
     frontend = xlsr()
-    export.convert_xlsr(str(as_fairseq(frontend.network, tmp_path)), tmp_path / "out", 4)
+    convert_xlsr(str(as_fairseq(frontend.network, tmp_path)), tmp_path / "out", 4)
     assert read_xlsr(str(tmp_path / "out")).keys() == frontend.network.state_dict().keys()
     assert xlsr_files.xlsr_sizes(read_xlsr(str(tmp_path / "out")))["hidden_size"] == 32
     assert Path(tmp_path / "out" / "config.json").stat().st_size > 0

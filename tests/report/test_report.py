@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from markupsafe import Markup
 
 import report
 from eval_metrics import det_curve, equal_error_rate, min_dcf
 from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
-from qamo.report import sections as report_sections
-from qamo.report.tables import Column, Table, latex_safe, to_csv, to_html, to_latex, to_markdown
+from qamo.report import errors
+from qamo.report.page import to_html
+from qamo.report.tables import Column, Table, latex_safe, to_csv, to_latex, to_markdown
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 from tests.support.reports import embedded, table, write_set
@@ -252,7 +254,7 @@ def test_text_formats_escape_their_own_marks_and_leave_out_what_only_html_shows(
         "t",
         "a|b_c",
         [Column("x"), Column("y", "interval", "g&h"), Column("play", "raw_html")],
-        [["1|2", (0.05, 0.04, 0.06), "<audio>"], ["–", None, ""]],
+        [["1|2", (0.05, 0.04, 0.06), Markup("<audio>")], ["–", None, ""]],
     )
     assert "| 1\\|2 | 5.00 [4.00, 6.00] |" in to_markdown(made)
     assert r"5.00 [4.00, 6.00] \\" in to_latex(made)
@@ -289,7 +291,7 @@ def test_a_full_page_links_to_recordings_instead(small, monkeypatch):
     (small / "wavs").mkdir()
     for i in range(60):
         soundfile.write(small / "wavs" / f"{i}.wav", np.full(1600, 0.1, np.float32), 16_000)
-    monkeypatch.setattr(report_sections, "CLIPS_BYTES", 1)
+    monkeypatch.setattr(errors, "CLIPS_BYTES", 1)
     assert run(small / "a.txt", "--keys", small, "--audio", small / "wavs", "-o", small / "r.html") == 0
     page = (small / "r.html").read_text()
     assert page.count("data-clip=") == 1
@@ -299,9 +301,9 @@ def test_a_full_page_links_to_recordings_instead(small, monkeypatch):
 def test_a_name_cannot_lead_out_of_the_audio_folder(small):
     (small / "in").mkdir()
     soundfile.write(small / "secret.wav", np.zeros(100, np.float32), 16_000)
-    assert report_sections.find_recording(small / "in", "../secret.wav") is None
-    assert report_sections.find_recording(small / "in", str(small / "secret.wav")) is None
-    assert report_sections.find_recording(small, "secret") == small / "secret.wav"
+    assert errors.find_recording(small / "in", "../secret.wav") is None
+    assert errors.find_recording(small / "in", str(small / "secret.wav")) is None
+    assert errors.find_recording(small, "secret") == small / "secret.wav"
 
 
 # ---- runs

@@ -15,14 +15,17 @@ import yaml
 
 import report
 from qamo import InputError
-from qamo.report.page import Markup, Section, centroid_figure, page, spoofed_directions
-from qamo.report.run_section import cosine_chart, embedding_chart, read_run
+from qamo.report.centroids import centroid_figure, spoofed_directions
+from qamo.report.embeddings import Points, cosine_chart, embedding_chart
+from qamo.report.embeddings import unit as of_length_one
+from qamo.report.page import Section, page
+from qamo.report.run_record import read_run
 from tests.support.reports import embedded, needs_browser, opened, table, values_of
 
 RADII = (0.9, 0.2)
 
 
-def unit(*shape: int, seed: int = 0) -> np.ndarray:
+def some_units(*shape: int, seed: int = 0) -> np.ndarray:
     made = np.random.default_rng(seed).normal(size=shape)
     return made / np.linalg.norm(made, axis=-1, keepdims=True)
 
@@ -34,7 +37,7 @@ def unit(*shape: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("size", [2, 3, 64])
 def test_a_direction_is_red_where_no_centroid_is_nearer_than_the_radius_of_spoof(n, size):
     """Held against the vectors themselves, where the figure knows only their cosines."""
-    centroids = unit(n, size, seed=10 * n + size)
+    centroids = some_units(n, size, seed=10 * n + size)
     cosines = centroids @ centroids.T
     pair = (0, n - 1)
     angle = np.arccos(np.clip(cosines[pair], -1, 1)) if n > 1 else 0.0
@@ -70,9 +73,9 @@ def test_equal_centroids_look_like_one():
 
 @pytest.mark.parametrize(("n", "n_planes"), [(1, 1), (2, 1), (3, 3), (4, 6), (8, 6)])
 def test_each_pair_has_its_plane_and_the_words_give_the_angles(n, n_planes):
-    centroids = unit(n, 5, seed=n)
+    centroids = some_units(n, 5, seed=n)
     cosines = centroids @ centroids.T
-    made = centroid_figure(cosines, RADII, "Centroids").html
+    made = centroid_figure(cosines, RADII, "Centroids")
     assert made.count("<svg") == made.count('role="img"') == n_planes
     assert made.count('class="near"') == n_planes * min(n, 2)
     assert "25.8 degrees" in made
@@ -90,7 +93,7 @@ def test_each_pair_has_its_plane_and_the_words_give_the_angles(n, n_planes):
 
 
 def test_centroids_without_radii_have_no_cones():
-    made = centroid_figure(np.eye(2), None, "Centroids").html
+    made = centroid_figure(np.eye(2), None, "Centroids")
     assert "near" not in made
     assert "far" not in made
     assert "90.0 degrees apart" in made
@@ -118,7 +121,7 @@ def write_run(
 
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_the_centroids_shown_are_those_of_the_model(n, tmp_path):
-    centroids = 3 * unit(n, 6)
+    centroids = 3 * some_units(n, 6)
     folder = write_run(tmp_path / "run", "qamo", centroids, cosine=0.99, n_centroids=n)
     found = read_run(folder).centroids
     assert found is not None
@@ -142,7 +145,7 @@ def test_one_centroid_needs_no_model_and_other_heads_have_none(tmp_path):
 
 
 def test_the_quality_term_of_wce_has_centroids_and_no_radii(tmp_path):
-    found = read_run(write_run(tmp_path / "run", "wce", unit(2, 6), quality_weight=0.1)).centroids
+    found = read_run(write_run(tmp_path / "run", "wce", some_units(2, 6), quality_weight=0.1)).centroids
     assert found is not None
     assert found.radii is None
 
@@ -157,26 +160,27 @@ def test_a_model_that_is_no_checkpoint_is_named(tmp_path):
 # ---- embeddings
 
 
-def some_points(n: int = 40) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+def some_points(n: int = 40, *more_centroids: np.ndarray) -> Points:
+    """Recordings, and a centroid that lies upon the first of them."""
     rng = np.random.default_rng(0)
-    return [f"{i}.wav" for i in range(n)], 4 * unit(n, 8), np.arange(n) % 2 == 0, rng.uniform(1, 5, n)
+    embeddings = some_units(n, 8)
+    names, centroids = [f"{i}.wav" for i in range(n)], np.stack([embeddings[0], *more_centroids])
+    return Points(names, embeddings, np.arange(n) % 2 == 0, rng.uniform(1, 5, n), centroids)
 
 
 def test_the_plane_of_the_embeddings_keeps_what_two_components_can():
-    names, embeddings, is_bonafide, mos = some_points()
-    chart = embedding_chart(names, embeddings, is_bonafide, mos, 2 * embeddings[:1])
-    points = points_of(chart.spec)
-    # The centroid is the first embedding at another length: it must lie upon it.
+    recordings = some_points()
+    chart = embedding_chart(recordings)
+    points = points_of(chart.to_json())
     assert points["centroid c0"] == pytest.approx(points["0.wav"], abs=1e-4)
-    scaled = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    values = np.linalg.eigvalsh(np.cov(scaled.T))
-    place = np.array([points[name] for name in names])
+    values = np.linalg.eigvalsh(np.cov(recordings.embeddings.T))
+    place = np.array([points[name] for name in recordings.names])
     assert place.var(axis=0, ddof=1) == pytest.approx(values[::-1][:2], rel=1e-3)
     assert f"{100 * values[-2:].sum() / values.sum():.0f} % of the variance" in chart.caption
-    labels = {s["label"]: (s["color"], s["hollow"]) for s in chart.spec["series"]}
+    labels = {line.label: (line.color, line.hollow) for line in chart.lines}
     assert labels["bona fide, MOS below 2.5"] == ("bonafide", True)
     assert labels["spoof, MOS 2.5 or more"] == ("spoof", False)
-    wide, high = (chart.spec[side]["range"] for side in "xy")
+    wide, high = chart.x.range, chart.y.range
     assert wide[1] - wide[0] == pytest.approx(high[1] - high[0], rel=1e-3)
 
 
@@ -190,16 +194,22 @@ def points_of(spec: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def test_the_cosines_to_two_centroids_are_what_the_head_has_and_are_counted():
-    names, embeddings, is_bonafide, mos = some_points()
-    centers = np.stack([5 * embeddings[0], unit(8, seed=3)])
-    chart = cosine_chart(names, embeddings, is_bonafide, mos, centers, RADII)
-    points = points_of(chart.spec)
-    cosines = torch.cosine_similarity(torch.from_numpy(embeddings)[:, None], torch.from_numpy(centers), dim=2).numpy()
-    assert np.array([points[name] for name in names]) == pytest.approx(cosines, abs=1e-4)
-    near = sum(bool((c > 0.9).any()) for c, b in zip(cosines, is_bonafide) if b)
-    far = sum(bool((c < 0.2).all()) for c, b in zip(cosines, is_bonafide) if not b)
+    recordings = some_points(40, some_units(8, seed=3))
+    chart = cosine_chart(recordings, RADII)
+    points = points_of(chart.to_json())
+    embeddings, centroids = (torch.from_numpy(v) for v in (recordings.embeddings, recordings.centroids))
+    cosines = torch.cosine_similarity(embeddings[:, None], centroids, dim=2).numpy()
+    assert np.array([points[name] for name in recordings.names]) == pytest.approx(cosines, abs=1e-4)
+    near = sum(bool((c > 0.9).any()) for c, b in zip(cosines, recordings.is_bonafide) if b)
+    far = sum(bool((c < 0.2).all()) for c, b in zip(cosines, recordings.is_bonafide) if not b)
     assert near >= 1
     assert f"Here {near} of 20 bona fide recordings are above on one, and {far} of 20 spoofed" in chart.caption
+
+
+def test_vectors_are_brought_to_length_one_and_none_stay_none():
+    vectors = np.random.default_rng(0).normal(size=(5, 7))
+    np.testing.assert_allclose(of_length_one(vectors), vectors / np.sqrt((vectors**2).sum(axis=1))[:, None])
+    assert of_length_one(np.zeros((0, 7))).shape == (0, 7)
 
 
 def test_more_embeddings_than_a_chart_can_show_are_refused(tmp_path, capsys):
@@ -214,19 +224,13 @@ def test_more_embeddings_than_a_chart_can_show_are_refused(tmp_path, capsys):
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a page of both charts and the figures of one to eight centroids, opposite ones among them."""
     folder = tmp_path_factory.mktemp("geometry")
-    names, embeddings, is_bonafide, mos = some_points()
-    centers = embeddings[:2]
-    parts: list[Any] = [
-        embedding_chart(names, embeddings, is_bonafide, mos, centers),
-        cosine_chart(names, embeddings, is_bonafide, mos, centers, RADII),
-    ]
-    for k, n in enumerate((1, 2, 3, 4, 8)):
-        made = centroid_figure(unit(n, 6, seed=n) @ unit(n, 6, seed=n).T, RADII, f"{n} centroids").html
-        parts.append(Markup(made.replace("centroid-planes", f"planes-{k}")))
-    for k, cosine in enumerate((-1.0, 0.999), start=5):
-        made = centroid_figure(np.array([[1, cosine], [cosine, 1]]), RADII, f"cosine {cosine}").html
-        parts.append(Markup(made.replace("centroid-planes", f"planes-{k}")))
-    (folder / "r.html").write_text(page("Geometry", "", Markup(""), [Section("s", "Centroids", "", parts)], {}))
+    points = some_points(40, some_units(40, 8)[1])
+    parts: list[Any] = [embedding_chart(points), cosine_chart(points, RADII)]
+    several = [some_units(n, 6, seed=n) for n in (1, 2, 3, 4, 8)]
+    cosines = [centroids @ centroids.T for centroids in several]
+    cosines += [np.array([[1, cosine], [cosine, 1]]) for cosine in (-1.0, 0.999)]
+    parts += [centroid_figure(c, RADII, f"figure {k}", id=f"planes-{k}") for k, c in enumerate(cosines)]
+    (folder / "r.html").write_text(page("Geometry", "", [Section("s", "Centroids", "", parts)], {}))
     return folder
 
 

@@ -14,7 +14,7 @@ import soundfile
 
 import report
 from eval_metrics import equal_error_rate
-from qamo.report.page import Markup, Section
+from qamo.report.page import Section
 from qamo.report.page import page as document
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import read_keys
@@ -229,7 +229,7 @@ def test_the_buttons_and_the_mouse_zoom_and_a_double_click_shows_all_again(page)
 def test_what_is_folded_on_the_screen_is_open_on_paper_and_what_a_reader_opened_stays_open(browser, tmp_path):
     table = Table("t", "Settings", [Column("key"), Column("value")], [["a", "1"]], folded=True)
     sections = [Section("s", "S", "", [table, replace(table, id="u")])]
-    (tmp_path / "r.html").write_text(document("T", "", Markup(""), sections, {}))
+    (tmp_path / "r.html").write_text(document("T", "", sections, {}))
     with opened(browser, tmp_path) as tab:
         assert not tab.locator("#t").is_visible()
         tab.locator("summary").nth(1).click()

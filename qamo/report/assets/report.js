@@ -1,5 +1,5 @@
 "use strict";
-// Draws the charts that report_page.py describes, and gives them what a canvas lacks: keys, buttons, spoken values.
+// Draws the charts that charts.py describes, and gives them what a canvas lacks: keys, buttons, spoken values.
 (() => {
   const specs = JSON.parse(document.getElementById("charts").textContent);
   const clips = JSON.parse(document.getElementById("clips").textContent);

@@ -1,0 +1,124 @@
+"""A detector as a folder of safetensors and JSON, or as the published code saves it; XLS-R as a transformers folder.
+
+What is written is read back: a detector must score noise as before, a front end must have equal weights.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from model import load_detector
+from qamo import InputError
+from qamo.config.parts import ModelConfig, XLSRConfig
+from qamo.evaluation import calibration
+from qamo.evaluation.calibration import Calibration
+from qamo.export.model_card import write_card
+from qamo.files import replacing
+from qamo.inference.scorer_torch import calibration_beside, digest_of, window_of
+from qamo.networks.published import to_published
+from qamo.networks.xlsr import XLSR
+from qamo.networks.xlsr_files import attention_heads, read_fairseq, read_xlsr, xlsr_sizes
+from qamo.training.checkpoint import share, write_exported
+
+PROBE_SAMPLES = 16_000  # of the noise that both forms of a detector must score alike
+MAX_DIFFERENCE = 1e-6  # between those scores
+
+
+def read_source(run: Path) -> tuple[Any, dict[str, Any], Calibration | None]:
+    """The detector of a run or a checkpoint, what an export says of it, and its calibration.
+
+    Raises:
+        InputError: the run cannot be read.
+    """
+    detector = load_detector(run)
+    about: dict[str, Any] = {
+        "model_config": portable_config(detector),
+        "window_samples": window_of(run),
+        "weights": digest_of(detector),
+        "source": run.resolve().name,
+    }
+    return detector, about, calibration_beside(run, about["weights"])[0]
+
+
+def portable_config(detector: Any) -> dict[str, Any]:
+    """The detector's config, without the place of a front end's file: its weights are in the export."""
+    return {**detector.config, "xlsr": {**detector.config["xlsr"], "weights": None}}
+
+
+def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path:
+    """Write the front end that `weights` names as a transformers folder, and return the file of its weights.
+
+    Args:
+        n_heads: attention heads; None: those of the published network of that width.
+
+    Raises:
+        InputError: the weights cannot be read, or the folder holds something already.
+    """
+    _check_new(folder)
+    state = read_xlsr(weights)
+    sizes = {**xlsr_sizes(state), "n_heads": attention_heads(state, n_heads, weights)}
+    frontend = XLSR(**XLSRConfig.model_validate({**sizes, "weights": weights}).model_dump())
+    folder.mkdir(parents=True, exist_ok=True)
+    network: Any = frontend.network
+    disable_progress_bar()
+    with tempfile.TemporaryDirectory(dir=folder) as staging:
+        network.save_pretrained(staging)
+        for name in ("model.safetensors", "config.json"):  # the config last: without it the folder is refused
+            share(Path(staging) / name)
+            os.replace(Path(staging) / name, folder / name)
+    written = read_xlsr(str(folder))
+    expected = network.state_dict()
+    if written.keys() != expected.keys() or not all(torch.equal(written[k], t) for k, t in expected.items()):
+        raise RuntimeError(f"{folder}: what was written does not read back equal")
+    return folder / "model.safetensors"
+
+
+def export_folder(run: Path, folder: Path) -> float:
+    """Write a detector as safetensors and JSON, with its calibration and a card; largest difference of its scores.
+
+    Raises:
+        InputError: the run cannot be read, or the folder holds something already.
+    """
+    _check_new(folder)
+    detector, about, known = read_source(run)
+    write_exported(folder, model_state=detector.state_dict(), **about)
+    if known:
+        calibration.write(folder / calibration.FILE, known.portable())
+    write_card(folder, name=folder.resolve().name, about=about, known=known, run=run if run.is_dir() else None)
+    return _score_difference(detector, load_detector(folder))
+
+
+def export_reference(run: Path, path: Path, xlsr: Path | None) -> float:
+    """Write a detector as the published code saves it; largest difference of its scores when read back.
+
+    Raises:
+        InputError: the run cannot be read, or its detector has no place in a published file.
+    """
+    detector = load_detector(run)
+    config = portable_config(detector)
+    pretraining = None if xlsr is None else read_fairseq(xlsr)
+    state = to_published(detector.state_dict(), config["backend"], pretraining=pretraining)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
+    return _score_difference(detector, load_detector(path, ModelConfig.model_validate(config)))
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: expected a new or an empty folder to write to; choose another with -o")
+
+
+def _score_difference(one: Any, other: Any) -> float:
+    noise = torch.randn(2, PROBE_SAMPLES, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        difference = (one(noise).score - other(noise).score).abs().max().item()
+    if not difference < MAX_DIFFERENCE:
+        raise RuntimeError(f"the exported detector scores differ by {difference}")
+    return difference

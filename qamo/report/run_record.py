@@ -1,0 +1,142 @@
+"""What a run folder says of its training: epochs, settings, results, the dev threshold, the model's centroids.
+
+The only file of the report that knows what the files of a run are called.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qamo import InputError
+from qamo.audio import WINDOW_SAMPLES
+from qamo.config.load import flat, load_config
+
+METRICS, RESULTS, CALIBRATION = "metrics.jsonl", "results.json", "calibration.json"
+CONFIG, MODEL = "config.yaml", "model.pt"
+# Settings that say where and not what, or too much.
+SILENT = ("data.database_path", "data.protocols_path", "data.rawboost.", "data.n_workers")
+
+
+@dataclass(frozen=True, eq=False)
+class Centroids:
+    """What is known of the centroids of a run's head."""
+
+    cosines: np.ndarray  # (K, K) between them
+    radii: tuple[float, float] | None  # of bona fide and of spoofed speech; None where the loss has none
+    when: str  # a heading: of which weights they are
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What a run folder says of its training."""
+
+    folder: Path
+    epochs: list[dict[str, float]]  # a row of the metrics each
+    settings: list[list[str]]  # dotted key, value
+    window_samples: int
+    results: dict[str, dict[str, Any]]  # what was found on each evaluation set
+    centroids: Centroids | None = None
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / METRICS
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The record of a run.
+
+    Raises:
+        InputError: no epoch has finished, or a file of the run is damaged.
+    """
+    epochs = read_metrics(folder / METRICS)
+    results = read_results(folder / RESULTS)
+    if not (folder / CONFIG).is_file():
+        return RunRecord(folder, epochs, [], WINDOW_SAMPLES, results)
+    cfg = load_config(folder / CONFIG)
+    used = {cfg.model.frontend, cfg.model.backend, cfg.model.head}
+    settings = []
+    for key, value in flat(cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})).items():
+        parts = key.split(".")
+        unused = parts[0] == "model" and len(parts) > 2 and parts[1] not in used
+        if not unused and not key.startswith(SILENT):
+            settings.append([key, value if isinstance(value, str) else json.dumps(value)])
+    centroids = read_centroids(folder, getattr(cfg.model, cfg.model.head), epochs[-1])
+    return RunRecord(folder, epochs, settings, cfg.data.window_samples, results, centroids)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The epochs of a run.
+
+    Raises:
+        InputError: no epoch is there, or a line is not one.
+    """
+    if not path.is_file():
+        raise InputError(f"--run: {path} is not there; give the folder of a run that was trained (exps/NAME)")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            missing = {"epoch", "dev_loss", "dev_eer"} - row.keys()
+        except (json.JSONDecodeError, AttributeError):
+            raise InputError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}") from None
+        if missing:
+            raise InputError(f"{path}:{number}: expected the keys of an epoch, {', '.join(sorted(missing))} missing")
+        rows.append({key: value for key, value in row.items() if isinstance(value, int | float)})
+    if not rows:
+        raise InputError(f"{path}: no epoch has finished yet")
+    return rows
+
+
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a run's results by evaluation set; none while the run has not been scored."""
+    return _read(path, "sets", dict, "the results of a run, with 'sets'") or {}
+
+
+def dev_threshold(folder: Path) -> float | None:
+    """The threshold that a run's calibration found on its dev scores; None where it has none."""
+    return _read(folder / CALIBRATION, "eer_threshold", float, "a calibration with a number eer_threshold")
+
+
+def _read(path: Path, key: str, kind: Callable[[Any], Any], expected: str) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return kind(json.loads(path.read_text(encoding="utf-8"))[key])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: expected {expected}; score the run again") from None
+
+
+def read_centroids(folder: Path, head: Any, last: dict[str, float]) -> Centroids | None:
+    """The centroids of a run's model, or while there is no model what its last epoch says; None without any.
+
+    Args:
+        head: the config section of the head.
+        last: the last row of the metrics.
+    """
+    radii = (head.radius_bonafide, head.radius_spoof) if hasattr(head, "radius_bonafide") else None
+    path = folder / MODEL
+    if path.is_file() and importlib.util.find_spec("torch"):
+        from qamo.networks.weights import read_torch
+
+        content = read_torch(path)  # mapped, not read: a large front end stands beside them
+        state = content.get("model") if isinstance(content, dict) else None
+        if not isinstance(state, dict):
+            raise InputError(f"{path}: expected a checkpoint with 'model', found none; train the run again")
+        if "head.centroids" not in state:
+            return None
+        centroids = state["head.centroids"].detach().double().numpy()
+        unit = centroids / np.linalg.norm(centroids, axis=1, keepdims=True)
+        return Centroids(unit @ unit.T, radii, f"Centroid{'s' if len(unit) > 1 else ''} of the model")
+    if getattr(head, "n_centroids", 1) == 2 and "centroid_cosine" in last:
+        cosine = last["centroid_cosine"]
+        return Centroids(np.array([[1, cosine], [cosine, 1]]), radii, "Centroids after the last epoch")
+    return Centroids(np.ones((1, 1)), radii, "The centroid") if radii and getattr(head, "n_centroids", 1) == 1 else None

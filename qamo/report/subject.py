@@ -1,0 +1,191 @@
+"""What is reported on: systems, the keys of a set, what else is known of its trials, and the intervals of the EERs.
+
+N is the number of trials.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from eval_metrics import TDCFCoefficients, checked
+from qamo import InputError
+from qamo.evaluation import breakdown
+from qamo.evaluation.breakdown import Factor, System
+from qamo.evaluation.intervals import Difference, Interval, bootstrap_eer
+from qamo.report.run_record import dev_threshold
+from qamo.trials import tables
+from qamo.trials.asv import read_legacy_coefficients
+from qamo.trials.keys import TRACKS, Keys, read_keys
+from qamo.trials.ratings import mos_column, read_ratings
+from qamo.trials.scores import read_scores
+
+KEY_FILES = ["meta.csv", "trial_metadata.txt", "CM/trial_metadata.txt"]  # of a folder of keys
+
+
+class Pair(NamedTuple):
+    """Two systems and the difference of their EERs, by resampled trials and, where they are known, by speakers."""
+
+    a: System
+    b: System
+    differences: list[tuple[Difference, str]]  # EER of a - EER of b, and what was drawn
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The systems, the keys, and what else is known of the trials."""
+
+    systems: list[System]
+    keys: Keys
+    subset: str | None
+    mos: np.ndarray | None  # (N,)
+    n_resamples: int
+    seed: int
+    asv: TDCFCoefficients | None = None  # of the t-DCF of ASVspoof 2019
+    factors: dict[str, Factor] = field(default_factory=dict)  # those that were asked for
+
+    @property
+    def resampling(self) -> dict[str, int]:
+        """The options of every bootstrap."""
+        return {"n_resamples": self.n_resamples, "seed": self.seed}
+
+    @cached_property
+    def speakers(self) -> np.ndarray | None:
+        """The speaker of each trial as a number: (N,) int64; None where the key names fewer than two."""
+        if "speaker" not in self.keys.columns:
+            return None
+        speaker = self.factor("speaker")
+        return speaker.codes if len(speaker.levels) > 1 else None
+
+    def interval(self, values: np.ndarray) -> Interval:
+        """Interval of the EER of any scores (N,) when trials are drawn."""
+        parts = values[self.keys.bonafide], values[~self.keys.bonafide]
+        return bootstrap_eer(*parts, n_resamples=self.n_resamples, seed=self.seed)
+
+    @cached_property
+    def intervals(self) -> list[Interval]:
+        """For each system the interval of its EER when trials are drawn."""
+        return [self.interval(system.values) for system in self.systems]
+
+    @cached_property
+    def speaker_intervals(self) -> list[Interval | None]:
+        """For each system the interval of its EER when whole speakers are drawn."""
+        return [breakdown.speaker_interval(system, self.speakers, **self.resampling) for system in self.systems]
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Each pair of systems, the best two first; of more than four systems, the best with each other one."""
+        ranked = sorted(self.systems, key=lambda system: system.eer.eer)
+        n_first = len(ranked) if len(ranked) <= 4 else 1
+        # All systems have the same trials, and so the same speakers.
+        draws = [None] if breakdown.groups_of(ranked[0], self.speakers) is None else [None, self.speakers]
+        return [
+            Pair(a, b, [breakdown.compare(a, b, groups=groups, **self.resampling) for groups in draws])
+            for i, a in enumerate(ranked[:n_first])
+            for b in ranked[i + 1 :]
+        ]
+
+    def factor(self, column: str) -> Factor:
+        if column not in self.factors:
+            self.factors[column] = Factor(column, *self.keys.columns.levels(column))
+        return self.factors[column]
+
+    def suffix(self, k: int) -> str:
+        """What the id of a table of the k-th system ends with."""
+        return f"-{k}" if len(self.systems) > 1 else ""
+
+    @property
+    def title(self) -> str:
+        labels = [system.label for system in self.systems]
+        names = " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
+        if len(labels) > 3:
+            names = f"{len(labels)} systems"
+        path = self.keys.path.resolve()
+        where = path.parent.name if path.name == "meta.csv" else re.sub(r"(\.(trn|trl|score))+$", "", path.stem)
+        return f"{names} on {f'ASVspoof 2021 {self.keys.track}' if self.keys.track else where}"
+
+    @property
+    def subtitle(self) -> str:
+        n_bonafide = int(self.keys.bonafide.sum())
+        counts = f"{n_bonafide:,} bona fide and {len(self.keys) - n_bonafide:,} spoofed trials"
+        return counts + (f" of the subset {self.subset}" if self.subset else "")
+
+
+def read_subject(
+    scores: Sequence[str],
+    keys: Path,
+    *,
+    subset: str | None,
+    thresholds: Sequence[float] | None,
+    mos: Path | None,
+    asv: Path | None,
+    **resampling: Any,
+) -> Subject:
+    """The systems, aligned with the keys; those that a run scored have its dev threshold unless one is given.
+
+    Args:
+        scores: [LABEL=]FILE each.
+        keys: a file, or a folder that holds one.
+        thresholds: one for each system.
+        asv: ASV scores of ASVspoof 2019.
+
+    Raises:
+        InputError: a file cannot be read, or they do not fit together.
+    """
+    path = key_file(keys)
+    if subset is None and len(tables.first_fields(path)) in TRACKS:
+        subset = "eval"
+    trials = read_keys(path, subset)
+    systems: list[System] = []
+    for k, (label, file) in enumerate(labelled(scores)):
+        values = trials.align(read_scores(file))
+        threshold = thresholds[k] if thresholds else threshold_beside(file)
+        systems.append(System(label, file, values, trials.bonafide, threshold))
+        checked(systems[-1].bonafide, systems[-1].spoof)
+    ratings = read_ratings(mos).of(trials) if mos else None
+    if not mos and "mos" in trials.columns:
+        ratings = mos_column(trials)
+    if asv and trials.track:
+        raise InputError(
+            "--asv: those are ASV scores of ASVspoof 2019, and the key is of 2021, whose own lie beside it"
+        )
+    coefficients = read_legacy_coefficients(asv) if asv else None
+    return Subject(systems, trials, subset, ratings, asv=coefficients, **resampling)
+
+
+def threshold_beside(file: Path) -> float | None:
+    """The dev threshold of the run in whose scores/ a score file lies; None where it lies in no run."""
+    folder = file.resolve().parent
+    return dev_threshold(folder.parent) if folder.name == "scores" else None
+
+
+def key_file(path: Path) -> Path:
+    """The key in a folder, or the file itself."""
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in KEY_FILES if (path / name).is_file()), None)
+    if found is None:
+        raise InputError(f"--keys: {path} holds none of {', '.join(KEY_FILES)}; give the key itself")
+    return found
+
+
+def labelled(texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """(label, file) of each argument; a file without a label is called by its stem, with its folders if need be."""
+    given = []
+    for text in texts:
+        label, separator, rest = text.partition("=")
+        given.append((label, Path(rest)) if separator and label and not Path(text).exists() else ("", Path(text)))
+    stems = [path.stem for _, path in given]
+    labels = [
+        label or (path.stem if stems.count(path.stem) == 1 else str(path.with_suffix(""))) for label, path in given
+    ]
+    repeated = sorted(label for label in set(labels) if labels.count(label) > 1)
+    if repeated:
+        raise InputError(f"two systems are called {repeated[0]!r}: name them apart with LABEL=FILE")
+    return list(zip(labels, (path for _, path in given)))
