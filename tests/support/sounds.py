@@ -12,6 +12,7 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -46,7 +47,8 @@ def by_ffmpeg(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sound"
         with av.open(str(path), "w", format=container, options=options) as out:
-            for stream in [out.add_stream(codec, rate=rate, layout=layout) for _ in range(n_tracks)]:
+            streams: list[Any] = [out.add_stream(codec, rate=rate, layout=layout) for _ in range(n_tracks)]
+            for stream in streams:
                 samples = (np.atleast_2d(wave) * 32767).astype(np.int16)
                 frame = av.AudioFrame.from_ndarray(samples, format="s16p", layout=layout)
                 frame.rate, frame.pts = rate, 0
