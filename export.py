@@ -39,7 +39,7 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from qamo.config.parts import XLSRConfig
+    from qamo.config.schema import XLSRConfig
     from qamo.networks import published as legacy
     from qamo.networks.xlsr import XLSR, read_xlsr
     from qamo.training.checkpoint import share
@@ -128,7 +128,7 @@ def export_reference(run: Path, path: Path, xlsr: Path | None) -> float:
     import torch
 
     from model import load_detector
-    from qamo.config.parts import ModelConfig
+    from qamo.config.schema import ModelConfig
     from qamo.files import replacing
     from qamo.networks import published as legacy
 

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from loss import QAMO, WCE, OCSoftmax
 from qamo import InputError
 from qamo.config.keys import Role, keys_of
-from qamo.config.parts import ModelConfig
+from qamo.config.schema import ModelConfig
 from qamo.networks import published as legacy
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.distillmos import DistillMOS

@@ -31,8 +31,7 @@ from loss import QAMO, OCSoftmax  # noqa: E402
 from qamo import InputError  # noqa: E402
 from qamo.audio import load as audio  # noqa: E402
 from qamo.audio import rawboost  # noqa: E402
-from qamo.config.parts import ModelConfig  # noqa: E402
-from qamo.config.schema import RawBoostConfig  # noqa: E402
+from qamo.config.schema import ModelConfig, RawBoostConfig  # noqa: E402
 from qamo.files import write_text  # noqa: E402
 from qamo.networks import published as legacy  # noqa: E402
 from qamo.training import checkpoint  # noqa: E402

@@ -99,7 +99,7 @@ def full_detector(**xlsr: Any) -> Any:
     import torch
 
     import model
-    from qamo.config.parts import ModelConfig
+    from qamo.config.schema import ModelConfig
 
     torch.manual_seed(0)
     return model.build_detector(ModelConfig.model_validate({"xlsr": {"weights": None, **xlsr}}))

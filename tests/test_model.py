@@ -7,7 +7,7 @@ import torch
 
 import model
 from qamo import InputError
-from qamo.config.parts import ModelConfig
+from qamo.config.schema import ModelConfig
 from qamo.training.checkpoint import read_checkpoint, write_checkpoint, write_exported
 from tests.support.detectors import TINY_XLSR, config
 

@@ -16,8 +16,7 @@ import torch
 
 import data_utils
 import model
-from qamo.config.parts import ModelConfig
-from qamo.config.schema import RawBoostConfig
+from qamo.config.schema import ModelConfig, RawBoostConfig
 from qamo.evaluation.score_set import score_trials
 from qamo.networks import feature_cache as features
 from qamo.training import precision

@@ -37,8 +37,7 @@ import serve
 from eval_metrics import Weights
 from qamo import InputError
 from qamo.config.flags import config_from
-from qamo.config.parts import XLSRConfig
-from qamo.config.schema import DataConfig, EvalConfig
+from qamo.config.schema import DataConfig, EvalConfig, XLSRConfig
 from qamo.export.model_card import LINES
 from qamo.trials import asv
 from tests.support.tiny_corpus import RATE, tone

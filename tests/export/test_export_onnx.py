@@ -14,7 +14,7 @@ import torch
 import export
 import inference
 from model import build_detector, load_detector
-from qamo.config.parts import ModelConfig
+from qamo.config.schema import ModelConfig
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

@@ -14,7 +14,7 @@ import scipy.fft
 import torch
 
 from qamo import InputError
-from qamo.config.parts import LFCCConfig
+from qamo.config.schema import LFCCConfig
 from qamo.networks.xlsr import LFCC, read_xlsr
 from tests.support.xlsr import PRETRAINING, as_fairseq, as_file, as_folder, fairseq_state, wave, xlsr
 

@@ -10,7 +10,7 @@ import torch
 
 import model
 from qamo import InputError
-from qamo.config.parts import ModelConfig
+from qamo.config.schema import ModelConfig
 from qamo.networks import published as legacy
 from tests.support.detectors import BACKENDS, config, detector
 

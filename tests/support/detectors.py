@@ -8,7 +8,7 @@ import torch
 import model
 from model import Detector, build_detector
 from qamo.config.load import load_config
-from qamo.config.parts import ModelConfig
+from qamo.config.schema import ModelConfig
 from qamo.training.loop import Batch
 from tests.support.tiny_corpus import tone
 

@@ -7,7 +7,7 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from qamo.config.parts import XLSRConfig
+from qamo.config.schema import XLSRConfig
 from qamo.networks import published as legacy
 from qamo.networks.xlsr import XLSR
 

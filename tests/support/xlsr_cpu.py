@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from qamo.config.parts import XLSRConfig
+from qamo.config.schema import XLSRConfig
 from qamo.networks.xlsr import XLSR
 from tests.support import tiny_models
 
