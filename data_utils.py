@@ -1,4 +1,4 @@
-"""Data: protocols to trials, MOS to quality classes, recordings to windows, and the order they come in.
+"""Data: protocols to trials, recordings to windows, the order they come in, and the sets that a run reads.
 
 A training item is (wave (T,) float32, bonafide bool, quality int, index int, augmented bool). What happens to an
 utterance in an epoch depends on (seed, epoch, index) and on nothing else: not on the number of workers or processes,
@@ -7,36 +7,33 @@ nor on what ran before.
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
-import signal
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
-from qamo.config.schema import DataConfig, EvalConfig
+from qamo.config.schema import DataConfig, EvalConfig, RawBoostConfig
 from qamo.files import sha256
 from qamo.quality.augmented_mos import AugmentedMOS
-from qamo.training.loop import Batch
+from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
+from qamo.training.loader import Batch, Batches, read_by_processes
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.recordings import Recordings, check_name, check_recordings, lines_of, read_trial_list
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
 
 N_PROBED = 16  # utterances that a start with data.quality.augmented=predict listens to, twice each
-MOS_APART = 0.1  # mean distance of two predictions of one recording from which they come from different predictors
 MOS_RANGE = (0.0, 6.0)  # predictors leave the scale from 1 to 5 a little: SCOREQ gives 0.95 to 5.07 on ASVspoof 2019
 
 
@@ -80,11 +77,11 @@ def _mos_column(keys: Keys) -> np.ndarray:
         fits = (mos >= MOS_RANGE[0]) & (mos <= MOS_RANGE[1])  # not so for NaN
         if fits.all():
             return mos
-        place = int(np.argmin(fits))
+        index = int(np.argmin(fits))
     except ValueError:
-        place = next(i for i, text in enumerate(texts) if not _is_number(text))
-    number = next(n for n, line in enumerate(lines_of(keys.path), 1) if keys.names[place] in line.split())
-    raise InputError(f"{keys.path}:{number}: expected a MOS between 1 and 5 in the last column, found {texts[place]!r}")
+        index = next(i for i, text in enumerate(texts) if not _is_number(text))
+    number = next(n for n, line in enumerate(lines_of(keys.path), 1) if keys.names[index] in line.split())
+    raise InputError(f"{keys.path}:{number}: expected a MOS between 1 and 5 in the last column, found {texts[index]!r}")
 
 
 def _is_number(text: str) -> bool:
@@ -95,104 +92,6 @@ def _is_number(text: str) -> bool:
     return True
 
 
-# ---- quality
-
-
-@dataclass(frozen=True)
-class QualityRule:
-    """MOS to quality class, and what augmentation does to the class."""
-
-    edges: np.ndarray  # (K - 1,) increasing MOS values
-    augmented: str  # lower | lowest | none | predict
-
-    @property
-    def n_classes(self) -> int:
-        return len(self.edges) + 1
-
-    def classes(self, mos: np.ndarray) -> np.ndarray:
-        """Number of edges at or below each MOS: (N,) -> (N,) int64 in [0, K)."""
-        return np.searchsorted(self.edges, mos, side="right").astype(np.int64)
-
-    @property
-    def predicts(self) -> bool:
-        """Whether the class of augmented speech takes a prediction of its MOS."""
-        return self.augmented == "predict" and self.n_classes > 1
-
-    def after_augmentation(self, quality: int) -> int:
-        """The class that augmentation moves `quality` to, by the rules that do not listen."""
-        if self.augmented in ("none", "predict"):
-            return quality
-        return max(quality - 1, 0) if self.augmented == "lower" else 0
-
-
-def quality_rule(
-    trials: Trials, *, thresholds: list[float] | None, quantiles: list[float] | None, augmented: str
-) -> QualityRule:
-    """The rule with fixed thresholds, or with quantiles of the bona fide training MOS turned into thresholds."""
-    if thresholds is not None:
-        return QualityRule(np.asarray(thresholds, dtype=np.float64), augmented)
-    mos = trials.mos[trials.bonafide]
-    if not len(mos):
-        raise InputError(f"{trials.path}: data.quality.quantiles needs bona fide utterances, found none")
-    edges = np.quantile(mos, quantiles or [])
-    if len(np.unique(edges)) < len(edges):
-        raise InputError(f"{trials.path}: the MOS quantiles {quantiles} coincide at {edges.tolist()}; use fewer")
-    return QualityRule(edges, augmented)
-
-
-def describe_quality(trials: Trials, rule: QualityRule, share_augmented: float) -> list[str]:
-    """Sentences on how many bona fide utterances fall in each class, and whether the MOS labels say anything."""
-    classes = rule.classes(trials.mos[trials.bonafide])
-    before = np.bincount(classes, minlength=rule.n_classes).astype(float)
-    moved = np.array([rule.after_augmentation(k) for k in range(rule.n_classes)])
-    after = before * (1 - share_augmented) + np.bincount(
-        moved, weights=before * share_augmented, minlength=rule.n_classes
-    )
-    total = max(before.sum(), 1)
-    listens = rule.predicts and share_augmented > 0
-    expected = [f", {m / total:.1%} expected once {share_augmented:.0%} are augmented" for m in after]
-    edges = [f"{e:.3g}" for e in rule.edges]
-    spans = [f"MOS {lo}-{hi}" for lo, hi in zip(["1", *edges], [*edges, "5"])]
-    said = [
-        f"quality class {k} ({span}): {n:.0f} bona fide utterances ({n / total:.1%}){'' if listens else then}"
-        for k, (span, n, then) in enumerate(zip(spans, before, expected))
-    ]
-    if rule.n_classes > 1 and before.max() / total > 0.99:
-        held = int(before.argmax())
-        said.append(
-            f"the MOS labels are nearly inert: {before.max() / total:.1%} of bona fide speech is in class {held}; "
-            "the other classes come from augmentation alone"
-        )
-    if not listens:
-        empty = np.flatnonzero(after < 0.5)
-        said += [f"quality class {k} is empty: its centroid is trained by spoof alone" for k in empty]
-    return said
-
-
-def describe_prediction(
-    trials: Trials, rule: QualityRule, given: np.ndarray, clean: np.ndarray, after: np.ndarray
-) -> list[str]:
-    """Sentences on what augmentation does to the classes of n probed utterances, and whether MOS are on one scale.
-
-    Args:
-        given, clean, after: (n,) MOS by the protocol, predicted, and predicted after augmentation.
-    """
-    n = len(given)
-    shares = np.bincount(rule.classes(after), minlength=rule.n_classes) / n
-    told = ", ".join(f"{share:.0%} in class {k}" for k, share in enumerate(shares))
-    said = [
-        f"of {n} probed bona fide utterances, augmented: {told}; their MOS goes from {clean.mean():.2f} to "
-        f"{after.mean():.2f} (DistillMOS)"
-    ]
-    if np.abs(given - clean).mean() > MOS_APART:
-        said.append(
-            f"the MOS of {trials.path} are not DistillMOS's (mean {given.mean():.2f}, DistillMOS {clean.mean():.2f}), "
-            "so the classes of plain and of augmented speech are cut on two scales; make the protocol's MOS with "
-            "predict_mos.py, or use another data.quality.augmented"
-        )
-    return said
-
-
 # ---- recordings
 
 
@@ -200,16 +99,15 @@ class Item(NamedTuple):
     wave: np.ndarray  # (T,) float32
     bonafide: bool
     quality: int
-    place: int  # in the protocol
+    trial: int  # index in the protocol
     augmented: bool
 
 
 class TrainSet(Dataset[Item]):
-    """Windows of a protocol's recordings, RawBoosted on a share of the draws.
+    """Windows of a protocol's recordings, some of them RawBoosted; keys are (epoch, index).
 
     Args:
-        rawboost_options: keyword arguments of `qamo.audio.rawboost.rawboost`; None: never augmented (the dev set).
-        share: probability that an utterance is augmented in an epoch.
+        boost: ranges of RawBoost and its probability an utterance and epoch; None: never (the dev set).
         mos_of: wave -> MOS; needed where the rule predicts the class of augmented speech.
     """
 
@@ -221,8 +119,7 @@ class TrainSet(Dataset[Item]):
         window_samples: int,
         rule: QualityRule,
         seed: int = 0,
-        share: float = 0.0,
-        rawboost_options: dict[str, Any] | None = None,
+        boost: RawBoostConfig | None = None,
         mos_of: Callable[[np.ndarray], float] | None = None,
     ):
         self.trials = trials
@@ -231,8 +128,8 @@ class TrainSet(Dataset[Item]):
         self.rule = rule
         self.classes = rule.classes(trials.mos)
         self.seed = seed
-        self.share = share
-        self.rawboost_options = rawboost_options
+        self.probability = boost.probability if boost else 0.0
+        self.boost_options = boost.model_dump(exclude={"probability"}) if boost else {}
         self.mos_of = mos_of
 
     def __len__(self) -> int:
@@ -241,41 +138,34 @@ class TrainSet(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         wave = audio.load(self.paths[index])
-        quality = int(self.classes[index])
-        augmented = False
-        if self.rawboost_options is not None:
-            rng = np.random.default_rng([self.seed, epoch, index])
-            augmented = bool(rng.random() < self.share)
-            if augmented:
-                wave = rawboost(wave, rng, **self.rawboost_options)
-                quality = self._quality_after(wave, index)
-        window = audio.fit_length(wave, self.window_samples)
-        return Item(window, bool(self.trials.bonafide[index]), quality, index, augmented)
-
-    def _quality_after(self, wave: np.ndarray, index: int) -> int:
-        """The class of an utterance that became `wave`; MOS are predicted for bona fide speech, whose class is read."""
-        if self.rule.predicts and self.mos_of is not None and self.trials.bonafide[index]:
-            return int(self.rule.classes(np.array([self.mos_of(wave)]))[0])
-        return self.rule.after_augmentation(int(self.classes[index]))
+        bonafide, quality = bool(self.trials.bonafide[index]), int(self.classes[index])
+        rng = np.random.default_rng([self.seed, epoch, index])
+        augmented = bool(rng.random() < self.probability)
+        if augmented:
+            wave = rawboost(wave, rng, **self.boost_options)
+            if bonafide and self.mos_of and self.rule.predicts:
+                quality = int(self.rule.classes(np.array([self.mos_of(wave)]))[0])
+            else:  # the class of spoofed speech is not read
+                quality = self.rule.after_augmentation(quality)
+        return Item(audio.fit_length(wave, self.window_samples), bonafide, quality, index, augmented)
 
     def probe(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """MOS of `n` bona fide utterances from all over the set: by the protocol, predicted, predicted as augmented."""
         assert self.mos_of is not None
-        assert self.rawboost_options is not None
-        places = np.flatnonzero(self.trials.bonafide)
-        places = places[:: max(1, len(places) // n)][:n]
+        indices = np.flatnonzero(self.trials.bonafide)
+        indices = indices[:: max(1, len(indices) // n)][:n]
         rows = []
-        for place in places.tolist():
-            wave = audio.load(self.paths[place])
-            rng = np.random.default_rng([self.seed, 0, place])
+        for index in indices.tolist():
+            wave = audio.load(self.paths[index])
+            rng = np.random.default_rng([self.seed, 0, index])
             rng.random()  # as in epoch 0, whether it is augmented there or not
-            boosted = rawboost(wave, rng, **self.rawboost_options)
-            rows.append((float(self.trials.mos[place]), self.mos_of(wave), self.mos_of(boosted)))
+            boosted = rawboost(wave, rng, **self.boost_options)
+            rows.append((float(self.trials.mos[index]), self.mos_of(wave), self.mos_of(boosted)))
         given, clean, after = np.array(rows).T
         return given, clean, after
 
 
-class ScoreSet(Dataset[tuple[np.ndarray, str]]):
+class ScoreSet:
     """Windows of recordings without labels: (wave, fault), where a recording that cannot be read gives silence."""
 
     def __init__(self, paths: Sequence[Path], *, window_samples: int):
@@ -317,101 +207,9 @@ def collate(items: Sequence[Item]) -> Batch:
         torch.from_numpy(np.stack([item.wave for item in items])),
         torch.tensor([item.bonafide for item in items], dtype=torch.bool),
         torch.tensor([item.quality for item in items], dtype=torch.int64),
-        torch.tensor([item.place for item in items], dtype=torch.int64),
+        torch.tensor([item.trial for item in items], dtype=torch.int64),
         torch.tensor([item.augmented for item in items], dtype=torch.bool),
     )
-
-
-def loader(
-    dataset: Dataset[Any], batches: Sequence[Any] | Iterator[Any], collate_fn: Callable[..., Any], *, n_workers: int
-) -> Iterator[Any]:
-    """Read given batches of keys, in order, with `n_workers` processes ahead of the reader.
-
-    Faults of a recording come out as the InputError they went in as.
-    """
-    keys = list(batches)
-    n_workers = min(n_workers, len(keys))
-    made: DataLoader[Any] = DataLoader(
-        _Caught(dataset),
-        batch_sampler=keys,
-        collate_fn=_CollateCaught(collate_fn),
-        num_workers=n_workers,
-        worker_init_fn=functools.partial(_quiet_worker, os.getpid()),
-        pin_memory=torch.cuda.is_available(),
-    )
-    try:
-        for batch in made:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise InputError(
-            f"a process that reads recordings was lost ({str(error).splitlines()[0]}), most often for want of memory; "
-            "lower data.n_workers, or enlarge /dev/shm"
-        ) from None
-
-
-class _Caught(Dataset[Any]):
-    """Hands an InputError over as a value: raised in a worker it would arrive wrapped in a traceback's text."""
-
-    def __init__(self, dataset: Dataset[Any]):
-        self.dataset = dataset
-
-    def __getitem__(self, key: Any) -> Any:
-        try:
-            return self.dataset[key]
-        except InputError as error:
-            return error
-
-
-class _CollateCaught:
-    def __init__(self, collate_fn: Callable[..., Any]):
-        self.collate_fn = collate_fn
-
-    def __call__(self, items: Sequence[Any]) -> Any:
-        return next((item for item in items if isinstance(item, InputError)), None) or self.collate_fn(items)
-
-
-def _quiet_worker(parent: int, worker: int) -> None:
-    """Leave Ctrl-C to the main process, which saves first, and die with SIGTERM as processes do.
-
-    torch's workers end with their parent, unless it is killed before they have looked who it is.
-    """
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def wave_batches(
-    source: ScoreSet, places: Sequence[range], *, n_workers: int
-) -> Iterator[tuple[torch.Tensor, list[str]]]:
-    """The waves at given places, batch by batch, with what is wrong with each; `n_workers` threads read ahead.
-
-    Threads, since decoding is C code outside Python's lock. A forked process would share its memory with this one,
-    which then copies every page that the network writes to: seconds of XLS-R's first batches.
-    """
-
-    def read(batch: range) -> tuple[torch.Tensor, list[str]]:
-        waves, faults = zip(*(source[i] for i in batch))
-        wave = torch.from_numpy(np.stack(waves))  # NumPy's: in a thread torch would start a team of its own
-        return wave.pin_memory() if torch.cuda.is_available() else wave, list(faults)
-
-    if not n_workers:
-        yield from map(read, places)
-        return
-    pool = ThreadPoolExecutor(n_workers, thread_name_prefix="decode")
-    try:
-        waiting = iter(places)
-        ahead = deque(pool.submit(read, batch) for batch in islice(waiting, 2 * n_workers))
-        while ahead:
-            first = ahead.popleft().result()
-            ahead.extend(pool.submit(read, batch) for batch in islice(waiting, 1))
-            yield first
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 # ---- what a run reads
@@ -432,32 +230,35 @@ class TrainingData:
     def summary(self) -> str:
         return f"{len(self.train)} training and {len(self.dev)} dev utterances, batches of {self.batch_size}"
 
-    @property
-    def n_dev_batches(self) -> int:
-        return -(-len(self.dev) // self.batch_size)
+    def of_process(self, fabric: Fabric) -> Batches:
+        """What one process of a training reads: its share of each training batch, every n-th batch of the dev set."""
+        rank, world_size = fabric.global_rank, fabric.world_size
+        n_dev = len(self.dev)
+        dev_starts = range(0, n_dev, self.batch_size)
+        dev_keys = [[(0, i) for i in range(start, min(start + self.batch_size, n_dev))] for start in dev_starts]
 
-    def train_batches(
-        self, epoch: int, first_step: int, *, rank: int, world_size: int, move: Callable[[Any], Any]
-    ) -> Iterator[Batch]:
-        """One process's share of an epoch's batches from `first_step` on."""
-        keys = epoch_batches(
-            len(self.train),
-            self.batch_size,
+        def train(epoch: int, first_step: int) -> Iterator[Batch]:
+            order = {"seed": self.train.seed, "epoch": epoch, "first_step": first_step}
+            keys = epoch_batches(len(self.train), self.batch_size, **order, rank=rank, world_size=world_size)
+            return map(fabric.to_device, self._read(self.train, keys))
+
+        return Batches(
+            train=train,
+            dev=lambda: map(fabric.to_device, self._read(self.dev, dev_keys[rank::world_size])),
+            steps_per_epoch=len(self.train) // self.batch_size,
+            n_dev_batches=len(dev_keys),
+            names=self.train.trials.names,
             seed=self.train.seed,
-            epoch=epoch,
-            first_step=first_step,
-            rank=rank,
-            world_size=world_size,
+            provenance=self.provenance,
         )
-        for batch in loader(self.train, keys, collate, n_workers=self.n_workers):
-            yield move(batch)
 
-    def dev_batches(self, *, rank: int, world_size: int, move: Callable[[Any], Any]) -> Iterator[Batch]:
-        """Of the dev set's batches, in protocol order, every `world_size`-th from `rank` on."""
-        starts = range(0, len(self.dev), self.batch_size)[rank::world_size]
-        keys = [[(0, i) for i in range(start, min(start + self.batch_size, len(self.dev)))] for start in starts]
-        for batch in loader(self.dev, keys, collate, n_workers=self.n_workers):
-            yield move(batch)
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint tells of its data."""
+        return {"seed": self.train.seed, "window_samples": self.train.window_samples, "data": self.facts}
+
+    def _read(self, source: TrainSet, keys: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
+        return read_by_processes(source, keys, collate, n_workers=self.n_workers)
 
 
 def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_quality: bool = True) -> TrainingData:
@@ -475,29 +276,23 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
             f"train.batch_size: {batch_size} exceeds the {len(trials)} utterances of {trials.path}, and short batches "
             "are dropped; choose a smaller one"
         )
-    quality, boost = data.quality, data.rawboost
+    quality = data.quality
     augmented = quality.augmented
     if augmented == "predict" and not reads_quality:
         log.info("the head does not look at quality: no MOS of augmented speech is predicted")
         augmented = "none"
-    rule = quality_rule(trials, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=augmented)
-    share = boost.probability if boost.algorithm else 0.0
-    for sentence in describe_quality(trials, rule, share):
+    mos = trials.mos[trials.bonafide]
+    rule = quality_rule(mos, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=augmented)
+    boost = data.rawboost if data.rawboost.algorithm and data.rawboost.probability else None
+    for sentence in describe_quality(mos, rule, boost.probability if boost else 0.0):
         log.info("%s", sentence)
-    train = TrainSet(
-        trials,
-        folder,
-        window_samples=data.window_samples,
-        rule=rule,
-        seed=seed,
-        share=share,
-        rawboost_options=boost.model_dump(exclude={"probability"}) if share else None,
-        mos_of=AugmentedMOS(quality.cache) if rule.predicts and share else None,
-    )
-    if train.mos_of is not None:
-        for sentence in describe_prediction(trials, rule, *train.probe(N_PROBED)):
+    mos_of = AugmentedMOS(quality.cache) if rule.predicts and boost else None
+    window = data.window_samples
+    train = TrainSet(trials, folder, window_samples=window, rule=rule, seed=seed, boost=boost, mos_of=mos_of)
+    if mos_of is not None:
+        for sentence in describe_prediction(rule, *train.probe(N_PROBED), trials.path):
             log.info("%s", sentence)
-    dev = TrainSet(dev_trials, dev_folder, window_samples=data.window_samples, rule=rule)
+    dev = TrainSet(dev_trials, dev_folder, window_samples=window, rule=rule)
     facts = {
         part: {"protocol": str(t.path), "sha256": sha256(t.path), "n": len(t), "n_bonafide": int(t.bonafide.sum())}
         for part, t in (("train", trials), ("dev", dev_trials))

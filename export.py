@@ -40,14 +40,14 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
     from transformers.utils.logging import disable_progress_bar
 
     from qamo.config.schema import XLSRConfig
-    from qamo.networks import published as legacy
-    from qamo.networks.xlsr import XLSR, read_xlsr
+    from qamo.networks.xlsr import XLSR
+    from qamo.networks.xlsr_files import attention_heads, read_xlsr, xlsr_sizes
     from qamo.training.checkpoint import share
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: expected a new or an empty folder to write to; choose another with -o")
     state = read_xlsr(weights)
-    sizes = {**legacy.xlsr_sizes(state), "n_heads": legacy.attention_heads(state, n_heads, weights)}
+    sizes = {**xlsr_sizes(state), "n_heads": attention_heads(state, n_heads, weights)}
     frontend = XLSR(**XLSRConfig.model_validate({**sizes, "weights": weights}).model_dump())
     folder.mkdir(parents=True, exist_ok=True)
     network: Any = frontend.network
@@ -130,12 +130,13 @@ def export_reference(run: Path, path: Path, xlsr: Path | None) -> float:
     from model import load_detector
     from qamo.config.schema import ModelConfig
     from qamo.files import replacing
-    from qamo.networks import published as legacy
+    from qamo.networks.published import to_published
+    from qamo.networks.xlsr_files import read_fairseq
 
     detector = load_detector(run)
     config = _config(detector)
-    pretraining = None if xlsr is None else legacy.read_fairseq(xlsr)
-    state = legacy.to_published(detector.state_dict(), config["backend"], pretraining=pretraining)
+    pretraining = None if xlsr is None else read_fairseq(xlsr)
+    state = to_published(detector.state_dict(), config["backend"], pretraining=pretraining)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)

@@ -127,31 +127,12 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     folder.begin(cfg, fabric, data.facts, detector)
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
-    of_rank: dict[str, Any] = {"rank": fabric.global_rank, "world_size": fabric.world_size, "move": fabric.to_device}
-    batches = loop.Batches(
-        train=partial(data.train_batches, **of_rank),
-        dev=partial(data.dev_batches, **of_rank),
-        steps_per_epoch=len(data.train) // cfg.train.batch_size,
-        n_dev_batches=data.n_dev_batches,
-        names=data.train.trials.names,
-    )
-    model_config = cfg.model.model_dump(mode="json")
-    provenance = {"seed": cfg.seed, "window_samples": cfg.data.window_samples, "data": data.facts}
-    fitted = ("max_epochs", "patience", "lr", "head_lr", "weight_decay", "n_best", "save_every_s")
-    state = loop.fit(
-        fabric,
-        detector,
-        batches,
-        run_dir=folder.path,
-        seed=cfg.seed,
-        **{key: getattr(cfg.train, key) for key in fitted},
-        model_config=model_config,
-        provenance=provenance,
-        on_epoch=epoch_log.writer(cfg, folder, fabric, data),
-    )
+    batches = data.of_process(fabric)
+    on_epoch = epoch_log.writer(cfg, folder, fabric, data)
+    state = loop.fit(fabric, detector, batches, cfg.train, folder.path, on_epoch=on_epoch)
     if fabric.is_global_zero:
         best = [folder.path / name for _, name in state.best[: cfg.train.n_average]]
-        checkpoint.write_average(folder.model, best, cfg.train.average, model_config=model_config, **provenance)
+        checkpoint.write_average(folder.model, best, cfg.train.average, model_config=detector.config, **data.provenance)
     fabric.barrier()
 
 
@@ -159,10 +140,11 @@ def score(
     cfg: Config, asked: Mapping[str, Any], fabric: Fabric, folder: RunFolder, sets: Mapping[str, EvaluationSet]
 ) -> dict[str, int]:
     """Score each set that is not scored yet; how many recordings could not be read, by set."""
-    from data_utils import ScoreSet, wave_batches
+    from data_utils import ScoreSet
     from model import load_detector
     from qamo.evaluation.score_set import score_trials
     from qamo.networks import feature_cache
+    from qamo.training.loader import read_by_threads
     from qamo.training.signals import stopping_on_signals
 
     detector = load_detector(folder.weights(cfg), asked=asked)
@@ -177,10 +159,9 @@ def score(
                 fabric,
                 detector,
                 chosen.names,
-                partial(wave_batches, recordings, n_workers=cfg.data.n_workers),
+                partial(read_by_threads, recordings.__getitem__, n_workers=cfg.data.n_workers),
                 folder.score_file(name, cfg.comment_eval),
-                batch_size=cfg.score.batch_size,
-                number_format=cfg.score.precision,
+                cfg.score,
                 identity={
                     "weights": digest,
                     "config": scoring_digest(detector.config),
@@ -189,8 +170,6 @@ def score(
                     "batch_size": cfg.score.batch_size,
                     "precision": cfg.score.precision,
                 },
-                on_bad_audio=cfg.score.on_bad_audio,
-                label=f"scoring {name}",
                 stop=stop,
             )
     return n_failed

@@ -4,7 +4,8 @@
     back end    (B, F, D) -> (B, E)    attribute dim
     head        (B, E) -> (B,)         method loss(embedding, bonafide, quality)
 
-To add a part: write its class, give it a line in a dict below and a section of the same name in qamo/config/parts.py.
+The same as types: qamo/networks/contract.py. To add a part: write its class, give it a line in a dict below and a
+section of the same name in qamo/config/parts.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -24,20 +24,23 @@ from loss import QAMO, WCE, OCSoftmax
 from qamo import InputError
 from qamo.config.keys import Role, keys_of
 from qamo.config.schema import ModelConfig
-from qamo.networks import published as legacy
 from qamo.networks.conformer_tcm import ConformerTCM
+from qamo.networks.contract import BackEnd, Features, FrontEnd, Gather, Head
 from qamo.networks.distillmos import DistillMOS
+from qamo.networks.lfcc import LFCC
 from qamo.networks.nes2net import Nes2Net
+from qamo.networks.published import from_published
 from qamo.networks.weights import load_strictly, read_torch
-from qamo.networks.xlsr import LFCC, XLSR
+from qamo.networks.xlsr import XLSR
+from qamo.networks.xlsr_files import is_published
 from qamo.training.checkpoint import EXPORTED_CONFIG, EXPORTED_WEIGHTS, checked, read_exported
+from qamo.training.folder import MODEL
 
-FRONTENDS: dict[str, Callable[..., Any]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
-BACKENDS: dict[str, Callable[..., Any]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
-HEADS: dict[str, Callable[..., Any]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
+FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
+BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
+HEADS: dict[str, Callable[..., Head]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
+PARTS = ("frontend", "backend", "head")
 FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
-
-RUN_MODEL = "model.pt"  # the checkpoint that a finished run is known by
 
 
 class Output(NamedTuple):
@@ -50,26 +53,27 @@ class Detector(nn.Module):
     """Three parts in a row. The loss is computed in forward, so DDP sees every parameter used.
 
     Attributes:
+        config: the ModelConfig it was built from, as a dict.
         feature_cache: None, or a callable (frontend, wave) -> features that stands in for the front end.
-        exchange: None, or a callable (features, bonafide, quality) -> the same of all processes together; used in
+        gather: None, or a callable (features, bonafide, quality) -> the same of all processes together; used in
             training only.
         frontend_chunks: pieces in which a training batch passes the front end. Above 1 each piece is computed again
             in the backward pass: the memory of one piece, and the gradients of the whole batch, since the back end
             with its batch norms and the loss still see the batch as one.
     """
 
-    frontend: Any  # modules with the attributes above, which nn.Module's type does not show
-    backend: Any
-    head: Any
+    frontend: FrontEnd
+    backend: BackEnd
+    head: Head
 
-    def __init__(self, frontend: nn.Module, backend: nn.Module, head: nn.Module, config: dict[str, Any] | None = None):
+    def __init__(self, frontend: FrontEnd, backend: BackEnd, head: Head, config: dict[str, Any] | None = None):
         super().__init__()
-        self.config = config or {}  # the ModelConfig it was built from, as a dict
+        self.config = config or {}
         self.frontend = frontend
         self.backend = backend
         self.head = head
-        self.feature_cache: Callable[[nn.Module, Tensor], Tensor] | None = None
-        self.exchange: Callable[..., tuple[Tensor, Tensor, Tensor | None]] | None = None
+        self.feature_cache: Features | None = None
+        self.gather: Gather | None = None
         self.frontend_chunks = 1
 
     def forward(self, wave: Tensor, bonafide: Tensor | None = None, quality: Tensor | None = None) -> Output:
@@ -81,8 +85,8 @@ class Detector(nn.Module):
             quality: (B,) int64; None on the dev set.
         """
         features = self._features(wave)
-        if self.exchange and self.training and bonafide is not None:
-            features, bonafide, quality = self.exchange(features, bonafide, quality)
+        if self.gather and self.training and bonafide is not None:
+            features, bonafide, quality = self.gather(features, bonafide, quality)
         embedding = self.backend(features)
         losses = None if bonafide is None else self.head.loss(embedding, bonafide, quality)
         return Output(self.head(embedding), embedding, losses)
@@ -117,7 +121,8 @@ def load_detector(
         path: a checkpoint, a run's folder (its model.pt is read), an exported folder, or a checkpoint of the
             published code (with oc_center.npy beside it where its centroids are kept apart).
         cfg: for a published checkpoint, what its weights do not tell: the number of XLS-R attention heads, the
-            score rule, and settings that take no weights. For our own checkpoints what is stored in them counts.
+            score rule, and settings that take no weights. For our own checkpoints what is stored in them counts,
+            and must name the same three parts.
         asked: settings that someone wants, {"qamo.score": "softmax"}. Those of FREE are followed, others must be
             what the checkpoint holds.
 
@@ -125,14 +130,15 @@ def load_detector(
         InputError: no checkpoint is there, it is damaged, or it holds another network or other settings.
     """
     state, config, where = _read_any(Path(path), cfg)
-    config = _following(asked, config, where)
+    parts = {} if cfg is None else {part: getattr(cfg, part) for part in PARTS}
+    config = _with_settings(config, parts | dict(asked), where)
     try:
-        found = ModelConfig.model_validate(config)
+        stored = ModelConfig.model_validate(config)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{where}: its model_config.{key} is not known to this version ({first['msg']})") from None
-    detector = _assemble(found, {"weights": None, "uninitialized": True} if found.frontend == "xlsr" else {})
+    detector = _assemble(stored, {"weights": None, "uninitialized": True} if stored.frontend == "xlsr" else {})
     load_strictly(detector, state, where)
     return detector.eval()
 
@@ -148,28 +154,25 @@ def _read_any(path: Path, cfg: ModelConfig | None) -> tuple[dict[str, Tensor], d
     """Weights in our names, the model config they belong to, and the file they came from."""
     if path.is_dir():
         if (path / EXPORTED_CONFIG).is_file() and (path / EXPORTED_WEIGHTS).is_file():
-            state, config = read_exported(path)
-            return state, _agreeing(config, cfg, path), path
-        if not (path / RUN_MODEL).is_file():
+            return *read_exported(path), path
+        if not (path / MODEL).is_file():
             raise InputError(
-                f"{path}: expected a run with {RUN_MODEL}, or an exported folder with {EXPORTED_CONFIG} and "
+                f"{path}: expected a run with {MODEL}, or an exported folder with {EXPORTED_CONFIG} and "
                 f"{EXPORTED_WEIGHTS}, found neither; give the path of a checkpoint"
             )
-        path = path / RUN_MODEL
+        path = path / MODEL
     content = read_torch(path)
-    if isinstance(content, dict) and legacy.is_published(content):
-        n_heads = None if cfg is None else cfg.xlsr.n_heads
-        state, found = legacy.from_published(content, path, center=_center_beside(path), n_heads=n_heads)
-        config = _agreeing(found, cfg, path)
+    if isinstance(content, dict) and is_published(content):
+        state, told = from_published(content, path, n_heads=None if cfg is None else cfg.xlsr.n_heads)
         base = (cfg or ModelConfig()).model_dump()
-        return state, {k: base[k] | v if isinstance(v, dict) else v for k, v in (base | config).items()}, path
+        return state, base | {k: base[k] | v if isinstance(v, dict) else v for k, v in told.items()}, path
     content = checked(content, path)
-    return content["model"], _agreeing(content["model_config"], cfg, path), path
+    return content["model"], content["model_config"], path
 
 
-def _following(asked: Mapping[str, Any], config: dict[str, Any], where: Path) -> dict[str, Any]:
-    """A checkpoint's config with what was asked for, as far as its weights leave that open."""
-    sections = {config.get(part) for part in ("frontend", "backend", "head")}
+def _with_settings(config: dict[str, Any], asked: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """The checkpoint's config with what was asked for; refuses what its weights contradict."""
+    sections = {config.get(part) for part in PARTS}
     for key, value in asked.items():
         section, _, setting = key.rpartition(".")
         if section and section not in sections:
@@ -183,27 +186,3 @@ def _following(asked: Mapping[str, Any], config: dict[str, Any], where: Path) ->
                 "leave the setting out, or train anew"
             )
     return config
-
-
-def _agreeing(found: dict[str, Any], cfg: ModelConfig | None, where: Path) -> dict[str, Any]:
-    for part in ("frontend", "backend", "head"):
-        if cfg is not None and found.get(part) != getattr(cfg, part):
-            raise InputError(
-                f"{where}: holds a detector with {part} {found.get(part)}, but model.{part} is {getattr(cfg, part)}; "
-                "give both the same"
-            )
-    return found
-
-
-def _center_beside(path: Path) -> Tensor | None:
-    """Centroids (K, E) in the oc_center.npy that the published code writes beside a checkpoint, if there is one."""
-    beside = path.parent / "oc_center.npy"
-    if not beside.is_file():
-        return None
-    try:
-        center = np.load(beside, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{beside}: not an array that NumPy reads ({error})") from None
-    if center.ndim != 2 or not np.isfinite(center).all():
-        raise InputError(f"{beside}: expected finite centroids of shape (K, E), found shape {center.shape}")
-    return torch.from_numpy(np.asarray(center, dtype=np.float32))

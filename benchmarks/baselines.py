@@ -34,7 +34,7 @@ from qamo.audio import load as audio  # noqa: E402
 from qamo.config.load import load_config  # noqa: E402
 from qamo.config.schema import Config  # noqa: E402
 from qamo.networks.distillmos import DistillMOS  # noqa: E402
-from qamo.networks.xlsr import LFCC  # noqa: E402
+from qamo.networks.lfcc import LFCC  # noqa: E402
 from qamo.trials import recordings  # noqa: E402
 from qamo.trials.keys import read_keys  # noqa: E402
 

@@ -33,9 +33,9 @@ from qamo.audio import load as audio  # noqa: E402
 from qamo.audio import rawboost  # noqa: E402
 from qamo.config.schema import ModelConfig, RawBoostConfig  # noqa: E402
 from qamo.files import write_text  # noqa: E402
-from qamo.networks import published as legacy  # noqa: E402
+from qamo.networks.published import published_names, to_published  # noqa: E402
 from qamo.training import checkpoint  # noqa: E402
-from qamo.training import loop as trainer  # noqa: E402
+from qamo.training.loop import build_optimizer  # noqa: E402
 
 GOLDENS = ROOT.parent / "shared" / "goldens" / "reference"
 VERSIONS = "ductuantruong/QAMO @47d77cc on Python 3.7.16, torch 1.8.1, numpy 1.21.6, scipy 1.7.3, fairseq @a540213"
@@ -105,8 +105,8 @@ def relative(found: Any, expected: Any) -> float:
 @check("XLS-R hidden states, frames and layers (tiny network)", 1e-5)
 def xlsr_tiny() -> float:
     arrays = golden("frontend_tiny.npz")
-    frontend = detector("conformer_tcm").frontend
-    network: Any = frontend.network
+    frontend: Any = detector("conformer_tcm").frontend
+    network = frontend.network
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -278,7 +278,7 @@ def _trajectory_of_batch(backend: str, arrays: dict[str, np.ndarray]) -> dict[st
     gradients = _by_published_name(detect, backend, lambda p: p.grad)
     if set(gradients) != set(names):
         return {"names": float("inf")}
-    published = legacy.to_published(detect.state_dict(), backend)
+    published = to_published(detect.state_dict(), backend)
     found = {
         "loss": max(
             relative(losses[ours], arrays[key])
@@ -334,7 +334,7 @@ def _as(detect: model.Detector, name: str) -> Tensor:
 
 
 def _train(detect: model.Detector, arrays: dict[str, np.ndarray], n_steps: int, *, lr: float) -> None:
-    optimizer = trainer.build_optimizer(detect, lr=lr, head_lr=1e-3, weight_decay=1e-4)
+    optimizer = build_optimizer(detect, lr=lr, head_lr=1e-3, weight_decay=1e-4)
     detect.train()
     for _ in range(n_steps):
         loss = _forward(detect, arrays)[1]["total"]
@@ -345,7 +345,7 @@ def _train(detect: model.Detector, arrays: dict[str, np.ndarray], n_steps: int, 
 
 def _by_published_name(detect: model.Detector, backend: str, value: Callable[[Any], Any]) -> dict[str, Tensor]:
     parameters = dict(detect.named_parameters())
-    return {theirs: value(parameters[ours]) for theirs, ours in legacy.published_names(parameters, backend).items()}
+    return {theirs: value(parameters[ours]) for theirs, ours in published_names(parameters, backend).items()}
 
 
 for _backend, _title in zip(BACKENDS, TITLES):
@@ -503,9 +503,9 @@ def full_xlsr() -> float:
 @cache
 def _full_features() -> Tensor:
     cfg = ModelConfig()
-    frontend = model.FRONTENDS["xlsr"](**cfg.xlsr.model_dump() | {"weights": None, "uninitialized": True}).eval()
+    frontend = model.XLSR(**cfg.xlsr.model_dump() | {"weights": None, "uninitialized": True}).eval()
     names = [f"frontend.{name}" for name in frontend.state_dict()]
-    published = {k: v.removeprefix("frontend.") for k, v in legacy.published_names(names, "conformer_tcm").items()}
+    published = {k: v.removeprefix("frontend.") for k, v in published_names(names, "conformer_tcm").items()}
     _fill(frontend, published)
     with torch.inference_mode():
         return frontend(waves("eval")[:2])
@@ -516,8 +516,9 @@ def _full_backend(backend: str, prefix: str) -> float:
     torch.manual_seed(0)
     back = model.BACKENDS[backend](1024, **getattr(cfg, backend).model_dump())
     head = QAMO(back.dim, n_centroids=2, **HEAD)  # type: ignore[arg-type]
-    detect = model.Detector(torch.nn.Identity(), back, head).eval()
-    _fill(detect, legacy.published_names(detect.state_dict(), backend))
+    identity: Any = torch.nn.Identity()
+    detect = model.Detector(identity, back, head).eval()
+    _fill(detect, published_names(detect.state_dict(), backend))
     with torch.inference_mode():
         output = detect(_full_features())
         return max(

@@ -47,17 +47,19 @@ N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 def in_turns(
     versions: dict[str, Callable[[], Any]], rounds: int, warm_up: Callable[[], Any] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Median wall and CPU seconds of each version, run in turns; of one named yardstick memory is handed out as ever.
+    """Median wall and CPU seconds of each version, run in turns; the one named "yardstick" has malloc's defaults.
 
     Beside the medians stand the lowest and highest ratio to the yardstick of the same round. `warm_up` follows the
     yardstick, untimed: memory that it gave back is then at hand again, as it is in the middle of a long run.
     """
+    import yardstick
+
     wall: dict[str, list[float]] = {name: [] for name in versions}
     cpu: dict[str, list[float]] = {name: [] for name in versions}
     for _ in range(rounds):
         for name, run in versions.items():
             gc.collect()
-            memory.as_ever() if name == "yardstick" else memory.keep_freed()
+            yardstick.default_malloc() if name == "yardstick" else memory.keep_freed()
             started, started_cpu = time.perf_counter(), time.process_time()
             run()
             wall[name].append(time.perf_counter() - started)
@@ -155,11 +157,13 @@ def median_s(run: Callable[[], Any], times: int) -> float:
 # ---- scoring
 
 
-def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, number_format: str) -> None:
+def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, precision: str) -> None:
     from lightning_fabric import Fabric
 
     import data_utils
+    from qamo.config.schema import ScoreConfig
     from qamo.evaluation.score_set import score_trials
+    from qamo.training.loader import read_by_threads
     from qamo.training.signals import StopFlag
 
     source = data_utils.ScoreSet(paths, window_samples=WINDOW_SAMPLES)
@@ -169,13 +173,10 @@ def _score_ours(detector: Any, paths: list[Path], out: Path, batch_size: int, nu
         Fabric(accelerator="cpu", devices=1),
         detector,
         [path.stem for path in paths],
-        functools.partial(data_utils.wave_batches, source, n_workers=1),
+        functools.partial(read_by_threads, source.__getitem__, n_workers=1),
         out,
-        batch_size=batch_size,
-        number_format=number_format,
+        ScoreConfig.model_validate({"batch_size": batch_size, "precision": precision, "on_bad_audio": "fail"}),
         identity={},
-        on_bad_audio="fail",
-        label="scoring",
         stop=StopFlag(),
     )
 
@@ -379,18 +380,19 @@ def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
 
     import data_utils
     from qamo.config.schema import RawBoostConfig
+    from qamo.quality.classes import QualityRule
+    from qamo.training.loader import read_by_processes
 
     with tempfile.TemporaryDirectory() as folder:
         paths = make_clips(Path(folder), n_clips)
         trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
-        rule = data_utils.quality_rule(trials, thresholds=[2.5], quantiles=None, augmented="lower")
-        options = RawBoostConfig().model_dump(exclude={"probability"})
+        rule = QualityRule(np.array([2.5]), "lower")
         source = data_utils.TrainSet(
-            trials, Path(folder), window_samples=WINDOW_SAMPLES, rule=rule, share=0.4, rawboost_options=options
+            trials, Path(folder), window_samples=WINDOW_SAMPLES, rule=rule, boost=RawBoostConfig()
         )
         keys = data_utils.epoch_batches(n_clips, 20, seed=0, epoch=0)
         started = time.perf_counter()
-        batches = data_utils.loader(source, keys, data_utils.collate, n_workers=n_workers)
+        batches = read_by_processes(source, keys, data_utils.collate, n_workers=n_workers)
         next(batches)
         first_s = time.perf_counter() - started
         for _ in range(3):
@@ -415,7 +417,7 @@ def cache(rounds: int, n_files: int = 60) -> dict[str, Any]:
     import torch
 
     import model
-    from qamo.config.parts import ModelConfig
+    from qamo.config.schema import ModelConfig
     from qamo.networks import feature_cache as features
 
     corpus = sorted((ROOT / "database" / "mini").rglob("*.flac"))
@@ -555,7 +557,7 @@ def many_trials(n: int) -> dict[str, float]:
     import torch
 
     import model
-    from qamo.config.parts import ModelConfig
+    from qamo.config.schema import ModelConfig
 
     torch.set_num_threads(1)
     small = {"embedding_size": 8, "n_heads": 2, "kernel_size": 3, "n_blocks": 1}

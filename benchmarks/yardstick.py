@@ -22,6 +22,14 @@ from torch import Tensor
 from benchmarks.plain import DEFAULTS
 from benchmarks.plain import plain as plain_rawboost
 from qamo.audio.load import SAMPLE_RATE
+from qamo.networks.cpu import malloc
+
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+
+
+def default_malloc() -> bool:
+    """glibc's own thresholds after the first large block was freed: undoes `malloc.keep_freed` for a comparison."""
+    return malloc.set_options({malloc.M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: 2**25, malloc.M_TRIM_THRESHOLD: 2**26})
 
 
 @contextmanager

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import data_utils
-from data_utils import QualityRule, TrainSet, Trials, epoch_batches, quality_rule, read_protocol
+from data_utils import TrainSet, epoch_batches, read_protocol
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
 from qamo.config.schema import RawBoostConfig
+from qamo.quality.classes import QualityRule, describe_quality, quality_rule
+from qamo.training.loader import read_by_processes
 from qamo.trials import recordings
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -23,12 +25,6 @@ GOLDENS = SHARED / "goldens" / "reference"
 
 needs_protocols = pytest.mark.skipif(not PROTOCOLS.exists(), reason="the authors' protocols are not here")
 needs_goldens = pytest.mark.skipif(not GOLDENS.exists(), reason="the goldens are not here")
-
-
-def trials(mos: list[float], bonafide: list[bool] | None = None) -> Trials:
-    return Trials(
-        Path("p.txt"), [f"n{i}" for i in range(len(mos))], np.array(bonafide or [True] * len(mos)), np.array(mos)
-    )
 
 
 @needs_protocols
@@ -44,13 +40,13 @@ def test_the_authors_protocols_read_with_their_counts(part, n, n_bonafide, n_low
 @needs_protocols
 def test_the_inert_mos_labels_of_asvspoof_2019_are_said_to_be_so():
     found = read_protocol(PROTOCOLS / "ASVspoof2019.LA.cm.train.trn.score.txt")
-    said = " ".join(data_utils.describe_quality(found, QualityRule(np.array([2.5]), "lower"), 0.4))
+    said = " ".join(describe_quality(found.mos[found.bonafide], QualityRule(np.array([2.5]), "lower"), 0.4))
     assert "nearly inert" in said
     assert "class 1" in said
 
 
 def test_a_mos_on_the_threshold_belongs_to_the_class_above():
-    rule = quality_rule(trials([2.49, 2.5, 5.0]), thresholds=[2.5], quantiles=None, augmented="lower")
+    rule = quality_rule(np.array([2.49, 2.5, 5.0]), thresholds=[2.5], quantiles=None, augmented="lower")
     assert rule.classes(np.array([2.49, 2.5, 5.0])).tolist() == [0, 1, 1]
 
 
@@ -63,22 +59,21 @@ def test_more_thresholds_make_more_classes_and_augmentation_lowers_by_one_or_to_
     assert [QualityRule(rule.edges, "none").after_augmentation(k) for k in range(4)] == [0, 1, 2, 3]
 
 
-def test_quantiles_are_those_of_bona_fide_speech_alone():
-    mos, bonafide = [1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 1.0], [True] * 5 + [False] * 2
-    rule = quality_rule(trials(mos, bonafide), thresholds=None, quantiles=[0.5], augmented="lower")
+def test_quantiles_of_the_mos_become_thresholds():
+    rule = quality_rule(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), thresholds=None, quantiles=[0.5], augmented="lower")
     assert rule.edges.tolist() == [3.0]
 
 
 def test_quantiles_that_coincide_are_refused():
     with pytest.raises(InputError, match="coincide"):
-        quality_rule(trials([3.0] * 9), thresholds=None, quantiles=[0.3, 0.6], augmented="lower")
+        quality_rule(np.full(9, 3.0), thresholds=None, quantiles=[0.3, 0.6], augmented="lower")
 
 
 def test_an_epoch_holds_each_utterance_once_and_drops_the_short_batch():
     batches = list(epoch_batches(23, 5, seed=1, epoch=0))
     assert [len(b) for b in batches] == [5, 5, 5, 5]
-    places = [i for batch in batches for _, i in batch]
-    assert len(set(places)) == 20
+    indices = [i for batch in batches for _, i in batch]
+    assert len(set(indices)) == 20
     assert all(epoch == 0 for batch in batches for epoch, _ in batch)
 
 
@@ -107,12 +102,11 @@ def augmenting_set(corpus: Path, seed: int = 0, share: float = 0.5) -> TrainSet:
         window_samples=8000,
         rule=QualityRule(np.array([2.5]), "lower"),
         seed=seed,
-        share=share,
-        rawboost_options=RawBoostConfig().model_dump(exclude={"probability"}),
+        boost=RawBoostConfig(probability=share),
     )
 
 
-def test_an_item_depends_on_seed_epoch_and_place_alone(built_corpus):
+def test_an_item_depends_on_seed_epoch_and_index_alone(built_corpus):
     forward = [augmenting_set(built_corpus)[0, i] for i in range(12)]
     backward = [augmenting_set(built_corpus)[0, i] for i in reversed(range(12))][::-1]
     for one, two in zip(forward, backward):
@@ -128,7 +122,7 @@ def test_the_share_of_augmented_draws_and_their_quality(built_corpus):
     items = [source[epoch, i] for epoch in range(12) for i in range(24)]
     assert 0.3 < np.mean([item.augmented for item in items]) < 0.5
     for item in items:
-        clean = plain[0, item.place]
+        clean = plain[0, item.trial]
         expected = max(clean.quality - 1, 0) if item.augmented else clean.quality
         assert item.quality == expected
         assert item.augmented != np.array_equal(item.wave, clean.wave)
@@ -137,7 +131,7 @@ def test_the_share_of_augmented_draws_and_their_quality(built_corpus):
 def test_two_workers_give_what_none_gives(built_corpus):
     keys = list(epoch_batches(24, 6, seed=0, epoch=1))
     alone, shared = (
-        list(data_utils.loader(augmenting_set(built_corpus), keys, data_utils.collate, n_workers=n)) for n in (0, 2)
+        list(read_by_processes(augmenting_set(built_corpus), keys, data_utils.collate, n_workers=n)) for n in (0, 2)
     )
     for one, two in zip(alone, shared):
         assert all(np.array_equal(a, b) for a, b in zip(one, two))
@@ -147,7 +141,7 @@ def test_a_fault_in_a_worker_arrives_as_the_sentence_it_was(corpus):
     (corpus / "LA" / "train" / "flac" / "T_train_003.flac").write_text("no audio")
     keys = [[(0, 3), (0, 4)]]
     with pytest.raises(InputError, match=r"T_train_003.flac: not a recording"):
-        list(data_utils.loader(augmenting_set(corpus), keys, data_utils.collate, n_workers=1))
+        list(read_by_processes(augmenting_set(corpus), keys, data_utils.collate, n_workers=1))
 
 
 def test_trial_lists_of_one_column_and_of_several(tmp_path):
@@ -228,4 +222,4 @@ class Deadly(torch.utils.data.Dataset):
 
 def test_a_worker_that_the_system_killed_is_told_in_a_sentence():
     with pytest.raises(InputError, match=r"a process that reads recordings was lost .*lower data.n_workers"):
-        list(data_utils.loader(Deadly(), [[0], [1]], list, n_workers=1))
+        list(read_by_processes(Deadly(), [[0], [1]], list, n_workers=1))

@@ -68,15 +68,15 @@ def test_a_feature_cache_stands_in_for_the_front_end():
     assert calls == [4]
 
 
-def test_an_exchange_sees_training_batches_only():
+def test_batches_of_all_processes_are_gathered_in_training_only():
     detect = build()
     calls = []
 
-    def exchange(features, bonafide, quality):
+    def gather(features, bonafide, quality):
         calls.append(len(features))
         return torch.cat([features, features]), torch.cat([bonafide] * 2), torch.cat([quality] * 2)
 
-    detect.exchange = exchange
+    detect.gather = gather
     assert detect.train()(WAVE, BONAFIDE, QUALITY).embedding.shape[0] == 8
     detect.train()(WAVE)
     detect.eval()(WAVE, BONAFIDE, QUALITY)
@@ -148,7 +148,7 @@ def test_a_checkpoint_whose_weights_and_settings_disagree(tmp_path):
 def test_a_checkpoint_with_another_head_than_asked_for_is_told(tmp_path):
     detect = build()
     write_checkpoint(tmp_path / "a.pt", model_state=detect.state_dict(), model_config=detect.config)
-    with pytest.raises(InputError, match=r"head qamo, but model\.head is wce"):
+    with pytest.raises(InputError, match=r"model.head: .*a.pt was trained with qamo, wce was asked for"):
         model.load_detector(tmp_path / "a.pt", ModelConfig.model_validate(tree(head="wce")))
 
 

@@ -4,6 +4,7 @@ Contract: scores are finite floats, higher means bona fide. Score files appear w
 Imports every room below. Only `score_set.py` and `check.py` import PyTorch.
 
     score_set.py    a set scored into a file
+    part_files.py   what is kept while a set is scored
     check.py        dry run: all inputs looked at, nothing written
     results.py      the end of a run: calibration, results, the table of them
     calibration.py  score to log-likelihood ratio, probability and verdict

@@ -34,7 +34,7 @@ from qamo.inference.scorer import CONVENTION, ONNX_FORMAT, ONNX_METADATA, digest
 from qamo.networks import distillmos
 from qamo.networks.conformer_tcm import N_POSITIONS
 from qamo.networks.distillmos import FRAME_SAMPLES, N_FRAMES, DistillMOS
-from qamo.networks.xlsr import LFCC
+from qamo.networks.lfcc import LFCC
 
 OPSET = 18
 LARGEST_DIFFERENCE = 1e-4  # between the scores of the two, on noise; more is an error

@@ -121,7 +121,7 @@ class DistillMOS(nn.Module):
 
     66,800 samples give 210 frames. The parts that only the opinion score needs are left out. Batch norms keep their
     statistics in training too: about half of the frames are padding. No dropout anywhere. It computes in float32
-    whatever the number format: its spectra and its batch norms lose more in 16 bits than its size would gain.
+    whatever the precision setting: its spectra and its batch norms lose more in 16 bits than its size would gain.
 
     Args:
         freeze: keep the weights as they are and compute no gradient.

@@ -13,16 +13,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qamo.config.schema import RunConfig
 from qamo.files import replacing
+from qamo.networks.contract import Detector, FrontEnd, Part
 
 STALE_S = 3600.0  # age at which a temporary file is one that a killed process left
 SIZE_CHECK_EVERY = 256  # writes between two looks at the folder's size
@@ -38,7 +37,7 @@ class FeatureCache:
         max_bytes: the folder is brought below this size by dropping the maps that were read longest ago.
     """
 
-    def __init__(self, folder: Path, frontend: nn.Module, *, identity: str, max_bytes: float):
+    def __init__(self, folder: Path, frontend: FrontEnd, *, identity: str, max_bytes: float):
         self.folder = Path(folder) / fingerprint(frontend, identity)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.max_bytes = max_bytes
@@ -46,10 +45,10 @@ class FeatureCache:
         self.misses = 0
         self._writes_until_check = 1
 
-    def __call__(self, frontend: Callable[[Tensor], Tensor], wave: Tensor) -> Tensor:
+    def __call__(self, frontend: FrontEnd, wave: Tensor) -> Tensor:
         return torch.stack([self._one(frontend, row) for row in wave])
 
-    def _one(self, frontend: Callable[[Tensor], Tensor], row: Tensor) -> Tensor:
+    def _one(self, frontend: FrontEnd, row: Tensor) -> Tensor:
         path = self._path(row)
         try:
             features = torch.from_numpy(np.load(path))
@@ -102,7 +101,7 @@ class FeatureCache:
         return dropped
 
 
-def attach(detector: Any, run: RunConfig, precision: str) -> None:
+def attach(detector: Detector, run: RunConfig, precision: str) -> None:
     """Keep the features of a frozen front end in the folder that `run.feature_cache` names, if it names one.
 
     Args:
@@ -121,7 +120,7 @@ def attach(detector: Any, run: RunConfig, precision: str) -> None:
     )
 
 
-def fingerprint(module: nn.Module, identity: str = "") -> str:
+def fingerprint(module: Part, identity: str = "") -> str:
     """Hexadecimal digest of a module's class, names, shapes and weights, and of `identity`."""
     digest = hashlib.blake2b(f"{type(module).__name__} {identity}".encode(), digest_size=12)
     for name, tensor in sorted(module.state_dict().items()):

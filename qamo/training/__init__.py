@@ -5,7 +5,10 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
 
     launch.py      join the processes of a job; a lost one is a sentence
     folder.py      RunFolder: what a run's files are called, which training it holds, its lock
-    loop.py        the training loop, what a resume needs, the best epochs
+    loop.py        the training loop, the best epochs
+    state.py       what a resume needs, written and read
+    gather.py      features with gradients, rows and flags of all processes
+    loader.py      recordings read ahead by processes or threads
     checkpoint.py  our checkpoint format; averages; exported folders
     precision.py   32, bf16-mixed and 16-mixed
     signals.py     SIGTERM and Ctrl-C as a flag that long loops check

@@ -16,10 +16,12 @@ import torch
 
 import data_utils
 import model
-from qamo.config.schema import ModelConfig, RawBoostConfig
+from qamo.config.schema import ModelConfig, RawBoostConfig, ScoreConfig
 from qamo.evaluation.score_set import score_trials
 from qamo.networks import feature_cache as features
+from qamo.quality.classes import QualityRule
 from qamo.training import precision
+from qamo.training.loader import read_by_processes, read_by_threads
 from qamo.training.signals import StopFlag
 from qamo.trials.scores import read_scores
 from tests.support import tiny_models
@@ -69,13 +71,10 @@ def scores_of(detector, paths, out, number_format="32"):
         Fabric(accelerator="cpu", devices=1),
         detector,
         [path.stem for path in paths],
-        functools.partial(data_utils.wave_batches, source, n_workers=0),
+        functools.partial(read_by_threads, source.__getitem__, n_workers=0),
         out,
-        batch_size=3,
-        number_format=number_format,
+        ScoreConfig(batch_size=3, precision=number_format, on_bad_audio="fail"),
         identity={},
-        on_bad_audio="fail",
-        label="scoring",
         stop=StopFlag(),
     )
     return values_of(out)
@@ -154,7 +153,7 @@ def test_waves_to_score_come_in_order_with_their_faults_from_any_number_of_threa
     missing = tmp_path / "missing.flac"
     source = data_utils.ScoreSet([*paths, missing, *paths], window_samples=N_SAMPLES)
     places = [range(start, min(start + 2, len(source))) for start in range(0, len(source), 2)]
-    found = list(data_utils.wave_batches(source, places, n_workers=n_workers))
+    found = list(read_by_threads(source.__getitem__, places, n_workers=n_workers))
     waves, faults = torch.cat([wave for wave, _ in found]), [fault for _, group in found for fault in group]
     assert [bool(fault) for fault in faults] == [False] * len(paths) + [True] + [False] * len(paths)
     assert "no such file" in faults[len(paths)]
@@ -164,7 +163,7 @@ def test_waves_to_score_come_in_order_with_their_faults_from_any_number_of_threa
 
 def test_a_reader_that_stops_early_leaves_no_thread_behind(paths):
     source = data_utils.ScoreSet(paths, window_samples=N_SAMPLES)
-    batches = data_utils.wave_batches(source, [range(1)] * 50, n_workers=2)
+    batches = read_by_threads(source.__getitem__, [range(1)] * 50, n_workers=2)
     next(batches)
     assert any(thread.name.startswith("decode") for thread in threading.enumerate())
     batches.close()
@@ -175,15 +174,14 @@ def test_a_reader_that_stops_early_leaves_no_thread_behind(paths):
 def test_batches_are_the_same_for_any_number_of_workers(paths, n_workers):
     n = len(paths)
     trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n, dtype=bool), np.full(n, 4.0))
-    rule = data_utils.quality_rule(trials, thresholds=[2.5], quantiles=None, augmented="lower")
-    options = RawBoostConfig().model_dump(exclude={"probability"})
+    rule = QualityRule(np.array([2.5]), "lower")
 
     def batches(workers):
         source = data_utils.TrainSet(
-            trials, paths[0].parent, window_samples=N_SAMPLES, rule=rule, share=0.5, rawboost_options=options
+            trials, paths[0].parent, window_samples=N_SAMPLES, rule=rule, boost=RawBoostConfig(share=0.5)
         )
         keys = data_utils.epoch_batches(n, 2, seed=1, epoch=3)
-        return list(data_utils.loader(source, keys, data_utils.collate, n_workers=workers))
+        return list(read_by_processes(source, keys, data_utils.collate, n_workers=workers))
 
     expected, found = batches(0), batches(n_workers)
     assert any(bool(batch.augmented.any()) for batch in expected)
@@ -241,5 +239,5 @@ def test_the_benchmark_measures_and_writes_its_tables(tmp_path, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_for_a_gpu_are_pinned(paths):
     source = data_utils.ScoreSet(paths, window_samples=N_SAMPLES)
-    wave, _ = next(iter(data_utils.wave_batches(source, [range(2)], n_workers=0)))
+    wave, _ = next(iter(read_by_threads(source.__getitem__, [range(2)], n_workers=0)))
     assert wave.is_pinned()

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from qamo import InputError
+from qamo.config.schema import ScoreConfig
 from qamo.evaluation.score_set import check_free, score_trials
 from qamo.training.signals import Interrupted, StopFlag
 
@@ -41,15 +42,16 @@ def wave_of(name: str) -> Tensor:
 def score(out: Path, detector: Detector | None = None, *, bad: tuple[str, ...] = (), **options) -> int:
     names = options.pop("names", NAMES)
 
-    def read(places: list[range]) -> Iterator[tuple[Tensor, list[str]]]:
-        for place in places:
-            some = [names[i] for i in place]
+    def read(batches: list[range]) -> Iterator[tuple[Tensor, list[str]]]:
+        for batch in batches:
+            some = [names[i] for i in batch]
             yield torch.stack([wave_of(n) for n in some]), [f"folder/{n}: damaged" * (n in bad) for n in some]
 
     detector = detector or Detector()
-    settings = {"batch_size": 3, "number_format": "32", "identity": IDENTITY, "on_bad_audio": "skip", "label": "set"}
+    identity = options.pop("identity", IDENTITY)
+    score = ScoreConfig(**{"batch_size": 3, **options})
     return score_trials(
-        Fabric(accelerator="cpu"), detector, names, read, out, stop=detector.stop, **{**settings, **options}
+        Fabric(accelerator="cpu"), detector, names, read, out, score, identity=identity, stop=detector.stop
     )
 
 

@@ -10,8 +10,8 @@ import torch
 
 import export
 import model
-from qamo.networks import published as legacy
-from qamo.networks.xlsr import read_xlsr
+from qamo.networks import xlsr_files
+from qamo.networks.xlsr_files import read_xlsr
 from qamo.training.checkpoint import write_checkpoint
 from tests.support.detectors import config, detector
 from tests.support.xlsr import as_fairseq, fairseq_state, wave, xlsr
@@ -103,5 +103,5 @@ def test_read_back_names_are_those_of_the_network(tmp_path):
     frontend = xlsr()
     export.convert_xlsr(str(as_fairseq(frontend.network, tmp_path)), tmp_path / "out", 4)
     assert read_xlsr(str(tmp_path / "out")).keys() == frontend.network.state_dict().keys()
-    assert legacy.xlsr_sizes(read_xlsr(str(tmp_path / "out")))["hidden_size"] == 32
+    assert xlsr_files.xlsr_sizes(read_xlsr(str(tmp_path / "out")))["hidden_size"] == 32
     assert Path(tmp_path / "out" / "config.json").stat().st_size > 0

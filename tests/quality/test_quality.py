@@ -5,23 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 import data_utils
 import main
-from data_utils import (
-    QualityRule,
-    TrainSet,
-    Trials,
-    describe_prediction,
-    describe_quality,
-    epoch_batches,
-    read_protocol,
-)
+from data_utils import TrainSet, epoch_batches, read_protocol
 from loss import QAMO, OCSoftmax
 from model import build_detector
 from qamo import InputError
@@ -31,17 +25,14 @@ from qamo.config.load import load_config
 from qamo.config.schema import QualityConfig, RawBoostConfig
 from qamo.quality import predictors as mos
 from qamo.quality.augmented_mos import AugmentedMOS
+from qamo.quality.classes import QualityRule, describe_prediction, describe_quality
 from qamo.training.checkpoint import read_checkpoint
 from qamo.training.folder import training_identity
+from qamo.training.loader import read_by_processes
 
 RADII = {"radius_bonafide": 0.9, "radius_spoof": 0.2, "alpha": 20.0}
 QUALITY = {"scale": 32.0, "margin": 0.4, "quality_weight": 0.1}
 BOOST = RawBoostConfig().model_dump(exclude={"probability"})
-
-
-def trials(mos_of: list[float], bonafide: list[bool] | None = None) -> Trials:
-    names = [f"n{i}" for i in range(len(mos_of))]
-    return Trials(Path("p.txt"), names, np.array(bonafide or [True] * len(mos_of)), np.array(mos_of))
 
 
 # ---- one class
@@ -80,7 +71,7 @@ def test_training_with_one_class_ends_at_the_weights_of_oc_softmax(built_corpus)
     plain = build_detector(cfg.model.model_copy(update={"head": "oc_softmax"}))
     plain.load_state_dict(qamo.state_dict())
     before = copy.deepcopy(qamo.state_dict())
-    batches = list(data.train_batches(0, 0, rank=0, world_size=1, move=lambda batch: batch))
+    batches = list(data.of_process(Fabric(accelerator="cpu")).train(0, 0))
     assert any(batch.augmented.any() for batch in batches)
     for detector in (qamo, plain):
         optimizer = torch.optim.Adam(detector.parameters(), lr=1e-3, weight_decay=1e-4)
@@ -125,8 +116,7 @@ def predicting_set(corpus: Path, cache: Path | None = None, edge: float = 2.0) -
         window_samples=8000,
         rule=QualityRule(np.array([edge]), "predict"),
         seed=5,
-        share=0.6,
-        rawboost_options=BOOST,
+        boost=RawBoostConfig(share=0.6),
         mos_of=AugmentedMOS(cache),
     )
 
@@ -144,12 +134,12 @@ def edge(built_corpus: Path) -> float:
 
 def boosted(source: TrainSet, epoch: int, index: int) -> np.ndarray:
     rng = np.random.default_rng([source.seed, epoch, index])
-    assert rng.random() < source.share
+    assert rng.random() < source.probability
     return rawboost(audio.load(source.paths[index]), rng, **BOOST)
 
 
 def augmented_bonafide(source: TrainSet, epoch: int) -> list[int]:
-    drawn = [np.random.default_rng([source.seed, epoch, i]).random() < source.share for i in range(len(source))]
+    drawn = [np.random.default_rng([source.seed, epoch, i]).random() < source.probability for i in range(len(source))]
     return [i for i in range(len(source)) if drawn[i] and source.trials.bonafide[i]]
 
 
@@ -158,21 +148,21 @@ def test_only_the_class_of_augmented_bona_fide_speech_is_that_of_its_mos(built_c
     heard = mos.build_predictor("distillmos")
     items = [source[2, i] for i in range(24)]
     for item in items:
-        value = source.trials.mos[item.place]
+        value = source.trials.mos[item.trial]
         if item.augmented and item.bonafide:
-            value = heard([boosted(source, 2, item.place)])[0]
+            value = heard([boosted(source, 2, item.trial)])[0]
         assert item.quality == int(value >= edge)
     assert {item.quality for item in items if item.augmented and item.bonafide} == {0, 1}
 
 
-def test_a_predicted_class_depends_on_seed_epoch_and_place_alone(built_corpus):
+def test_a_predicted_class_depends_on_seed_epoch_and_index_alone(built_corpus):
     backward = predicting_set(built_corpus)
     keys = [(2, i) for i in (21, 3, 12, 0)]
     again = {key[1]: backward[key] for key in keys}
     forward = {key[1]: predicting_set(built_corpus)[key] for key in sorted(keys)}
-    for place, item in forward.items():
-        np.testing.assert_array_equal(item.wave, again[place].wave)
-        assert item[1:] == again[place][1:]
+    for index, item in forward.items():
+        np.testing.assert_array_equal(item.wave, again[index].wave)
+        assert item[1:] == again[index][1:]
 
 
 def test_loading_processes_predict_what_the_main_process_does_and_share_a_file(built_corpus, tmp_path, edge):
@@ -181,7 +171,7 @@ def test_loading_processes_predict_what_the_main_process_does_and_share_a_file(b
     keys = list(epoch_batches(24, 6, seed=5, epoch=2))
     files = [tmp_path / "new" / f"{n}.txt" for n in (0, 2)]
     alone, shared = (
-        list(data_utils.loader(predicting_set(built_corpus, file, edge), keys, data_utils.collate, n_workers=n))
+        list(read_by_processes(predicting_set(built_corpus, file, edge), keys, data_utils.collate, n_workers=n))
         for n, file in zip((0, 2), files)
     )
     for one, two in zip(alone, shared):
@@ -238,10 +228,10 @@ def test_a_start_with_predicted_classes_says_that_the_protocol_has_other_mos(cor
     assert "are not DistillMOS's" in said
 
     found = data.train.trials
-    places = np.flatnonzero(found.bonafide).tolist()
+    indices = np.flatnonzero(found.bonafide).tolist()
     lines = (corpus / "train.txt").read_text().splitlines()
-    for place, score in zip(places, mos.predict_files([data.train.paths[i] for i in places], "distillmos")):
-        lines[place] = f"{lines[place].rpartition(' ')[0]} {score:.4f}"
+    for index, score in zip(indices, mos.predict_files([data.train.paths[i] for i in indices], "distillmos")):
+        lines[index] = f"{lines[index].rpartition(' ')[0]} {score:.4f}"
     (corpus / "train.txt").write_text("\n".join(lines))
     caplog.clear()
     with caplog.at_level(logging.INFO):
@@ -256,7 +246,7 @@ def test_a_start_with_predicted_classes_says_that_the_protocol_has_other_mos(cor
 def test_classes_are_counted_before_and_expected_after_augmentation():
     mos_of = [1.0] * 10 + [3.0] * 30 + [4.5] * 60
     rule = QualityRule(np.array([2.0, 4.0]), "lower")
-    said = describe_quality(trials(mos_of), rule, 0.4)
+    said = describe_quality(np.array(mos_of), rule, 0.4)
     assert len(said) == 3
     # class 0 keeps its 10 and gets 40 % of 30; class 1 keeps 60 % of 30 and gets 40 % of 60
     assert "class 0 (MOS 1-2): 10 bona fide utterances (10.0%), 22.0% expected" in said[0]
@@ -264,37 +254,38 @@ def test_classes_are_counted_before_and_expected_after_augmentation():
     assert "class 2 (MOS 4-5): 60 bona fide utterances (60.0%), 36.0% expected" in said[2]
 
 
-def test_spoofed_speech_is_not_counted():
-    said = describe_quality(
-        trials([1.0, 3.0, 1.0, 1.0], [True, True, False, False]), QualityRule(np.array([2.0]), "none"), 0.4
-    )
-    assert "class 0 (MOS 1-2): 1 bona fide utterances (50.0%), 50.0% expected" in said[0]
+def test_spoofed_speech_is_not_counted(built_corpus, caplog):
+    cfg = load_config(built_corpus / "config.yaml", {})
+    with caplog.at_level(logging.INFO):
+        data = data_utils.read_training_data(cfg.data, batch_size=6, seed=1)
+    counts = re.findall(r"quality class . \(MOS .*\): (\d+) bona fide", caplog.text)
+    assert sum(map(int, counts)) == data.train.trials.bonafide.sum() < len(data.train.trials)
 
 
 @pytest.mark.parametrize(("rule", "empty"), [("none", True), ("lower", False), ("lowest", False)])
 def test_an_empty_class_is_said_unless_augmentation_fills_it(rule, empty):
-    said = " ".join(describe_quality(trials([3.0] * 200), QualityRule(np.array([2.0]), rule), 0.4))
+    said = " ".join(describe_quality(np.full(200, 3.0), QualityRule(np.array([2.0]), rule), 0.4))
     assert ("class 0 is empty" in said) == empty
     assert "nearly inert" in said
 
 
 def test_mos_that_tell_speech_apart_are_not_called_inert():
-    said = " ".join(describe_quality(trials([1.0] * 10 + [3.0] * 190), QualityRule(np.array([2.0]), "lower"), 0.4))
+    said = " ".join(describe_quality(np.array([1.0] * 10 + [3.0] * 190), QualityRule(np.array([2.0]), "lower"), 0.4))
     assert "inert" not in said
 
 
 def test_a_single_class_is_neither_inert_nor_empty():
-    said = describe_quality(trials([3.0] * 9), QualityRule(np.array([]), "lower"), 0.4)
+    said = describe_quality(np.full(9, 3.0), QualityRule(np.array([]), "lower"), 0.4)
     assert said == [
         "quality class 0 (MOS 1-5): 9 bona fide utterances (100.0%), 100.0% expected once 40% are augmented"
     ]
 
 
-def test_with_prediction_the_start_leaves_the_share_to_the_probe():
+def test_with_prediction_the_start_leaves_the_ratios_to_the_probe():
     rule = QualityRule(np.array([2.0]), "predict")
-    assert "expected" not in " ".join(describe_quality(trials([1.0, 3.0]), rule, 0.4))
+    assert "expected" not in " ".join(describe_quality(np.array([1.0, 3.0]), rule, 0.4))
     given = np.array([3.0, 3.0, 3.0, 1.0])
-    said = describe_prediction(trials([1.0, 3.0]), rule, given, given + 0.01, np.array([1.5, 1.5, 1.5, 2.5]))
+    said = describe_prediction(rule, given, given + 0.01, np.array([1.5, 1.5, 1.5, 2.5]), "p.txt")
     assert "75% in class 0, 25% in class 1" in said[0]
     assert len(said) == 1
 

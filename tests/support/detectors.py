@@ -9,7 +9,7 @@ import model
 from model import Detector, build_detector
 from qamo.config.load import load_config
 from qamo.config.schema import ModelConfig
-from qamo.training.loop import Batch
+from qamo.training.loader import Batch
 from tests.support.tiny_corpus import tone
 
 BACKENDS = ["conformer_tcm", "nes2net"]

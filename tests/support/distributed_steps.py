@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ import main
 from qamo import InputError
 from qamo.config.load import load_config
 from qamo.training import launch
-from qamo.training import loop as trainer
-from qamo.training.loop import Batch, Batches, Exchange
+from qamo.training.gather import gather_batch, gather_rows, set_anywhere
+from qamo.training.loader import Batch, Batches
+from qamo.training.loop import dev_loss
 from qamo.training.signals import StopFlag
 from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
 
@@ -37,7 +39,7 @@ def gradient_difference(fabric: Fabric) -> dict[str, float]:
     """Largest difference of a gradient from the single process's, over the tensor's largest, and of batch norms."""
     batch = batch_of(np.random.default_rng(5), N)
     alone, together = detector_of(XLSR).double().train(), detector_of(XLSR).double().train()
-    together.exchange = Exchange(fabric)
+    together.gather = partial(gather_batch, fabric)
     together.frontend_chunks = 2
     model = fabric.setup(together)
     for detector, part in ((alone, batch), (model, share(batch, fabric))):
@@ -62,14 +64,14 @@ def dev_losses(fabric: Fabric, n_dev: int) -> list[dict[str, float] | None]:
     whole = batch_of(np.random.default_rng(7), n_dev)
     parts = [Batch(*(column[start : start + 4] for column in whole)) for start in range(0, n_dev, 4)]
     detector = detector_of(LFCC)
-    mine = Batches(lambda *_: [], lambda: parts[fabric.global_rank :: fabric.world_size], 0, len(parts), [])
-    single = Batches(lambda *_: [], lambda: parts, 0, len(parts), [])
+    mine = Batches(lambda *_: [], lambda: parts[fabric.global_rank :: fabric.world_size], 0, len(parts), [], 0, {})
+    single = Batches(lambda *_: [], lambda: parts, 0, len(parts), [], 0, {})
 
     class Alone:
         world_size, global_rank, autocast = 1, 0, fabric.autocast
 
-    together = trainer.dev_loss(fabric, detector, mine, StopFlag())
-    return [together, trainer.dev_loss(Alone(), detector, single, StopFlag())]  # type: ignore[arg-type]
+    together = dev_loss(fabric, detector, mine, StopFlag())
+    return [together, dev_loss(Alone(), detector, single, StopFlag())]  # type: ignore[arg-type]
 
 
 def gathered(fabric: Fabric) -> bool:
@@ -80,14 +82,14 @@ def gathered(fabric: Fabric) -> bool:
         return (torch.arange(k * 3).reshape(k, 3) + 0.1 * k).to(dtype)
 
     return all(
-        torch.equal(trainer._gather_rows(fabric, of(rank, dtype)), torch.cat([of(k, dtype) for k in range(n)]))
+        torch.equal(gather_rows(fabric, of(rank, dtype)), torch.cat([of(k, dtype) for k in range(n)]))
         for dtype in (torch.float64, torch.bfloat16, torch.int64, torch.bool)
     )
 
 
 def agreements(fabric: Fabric) -> list[list[bool]]:
     last = fabric.global_rank == fabric.world_size - 1
-    return [trainer.agreed(fabric, last, False), trainer.agreed(fabric, False, True)]
+    return [set_anywhere(fabric, last, False), set_anywhere(fabric, False, True)]
 
 
 def refusal(config: str) -> str:

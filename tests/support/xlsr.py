@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from qamo.config.schema import XLSRConfig
-from qamo.networks import published as legacy
 from qamo.networks.xlsr import XLSR
+from qamo.networks.xlsr_files import TO_FAIRSEQ, renamed
 
 TINY = {
     "hidden_size": 32,
@@ -37,7 +37,7 @@ def xlsr(**changes):
 
 def fairseq_state(network):
     extra = {name: torch.randn(shape) for name, shape in PRETRAINING.items()}
-    return {**extra, **legacy.xlsr_to_fairseq(network.state_dict())}
+    return {**extra, **{renamed(name, TO_FAIRSEQ): tensor for name, tensor in network.state_dict().items()}}
 
 
 def wave(n_samples=4000, n=2):

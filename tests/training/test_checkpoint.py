@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from qamo import InputError
-from qamo.networks.published import FAIRSEQ_CLASSES
 from qamo.networks.weights import check_finite, load_strictly, read_torch
+from qamo.networks.xlsr_files import FAIRSEQ_CLASSES
 from qamo.training.checkpoint import average, read_checkpoint, read_exported, write_checkpoint, write_exported
 
 

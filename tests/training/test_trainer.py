@@ -12,10 +12,12 @@ from lightning_fabric import Fabric
 
 from model import Detector, load_detector
 from qamo import InputError
-from qamo.training import loop as trainer
-from qamo.training.loop import Batch, Batches
+from qamo.config.schema import TrainConfig
+from qamo.training import loop
+from qamo.training.loader import Batch, Batches
 from qamo.training.signals import StopFlag
-from tests.support.detectors import LFCC, XLSR, batch_of, detector_of, model_config
+from qamo.training.state import Saver, TrainState
+from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
 
 N_DEV, BATCH, STEPS = 10, 6, 3
 
@@ -34,26 +36,24 @@ def batches(poison: tuple[int, int] | None = None, dev_batch: int = 4) -> Batche
             yield Batch(*(column[start : start + dev_batch] for column in whole))
 
     names = [f"T_{i:02d}" for i in range(STEPS * BATCH)]
-    return Batches(train, dev, STEPS, math.ceil(N_DEV / dev_batch), names)
+    return Batches(train, dev, STEPS, math.ceil(N_DEV / dev_batch), names, 0, {})
 
 
-def fit(run_dir: Path, source: Batches | None = None, **options) -> tuple[trainer.TrainState, Detector]:
+def fit(run_dir: Path, source: Batches | None = None, **options) -> tuple[TrainState, Detector]:
     run_dir.mkdir(exist_ok=True)
     detector = detector_of(LFCC)
     settings = {
-        "seed": 0,
         "max_epochs": 4,
         "patience": 10,
         "lr": 0.003,
         "head_lr": 0.001,
         "weight_decay": 1e-4,
         "n_best": 2,
+        "n_average": 2,
         "save_every_s": 1e9,
-        "model_config": model_config(**LFCC).model_dump(mode="json"),
-        "provenance": {},
     }
     fabric = options.pop("fabric", None) or Fabric(accelerator="cpu")
-    state = trainer.fit(fabric, detector, source or batches(), run_dir=run_dir, **{**settings, **options})
+    state = loop.fit(fabric, detector, source or batches(), TrainConfig(**{**settings, **options}), run_dir)
     return state, detector
 
 
@@ -97,7 +97,7 @@ def test_chunks_hold_the_graph_of_one_piece_at_a_time():
 
 def test_one_adam_with_two_groups_steps_as_the_two_adams_of_the_paper():
     ours, theirs = detector_of(LFCC), detector_of(LFCC)
-    one = trainer.build_optimizer(ours, lr=1e-3, head_lr=1e-2, weight_decay=1e-2)
+    one = loop.build_optimizer(ours, lr=1e-3, head_lr=1e-2, weight_decay=1e-2)
     head = list(theirs.head.parameters())
     body = [p for p in theirs.parameters() if all(p is not q for q in head)]
     two = [
@@ -122,7 +122,7 @@ def test_the_dev_loss_is_the_mean_over_utterances_whatever_the_batches():
     single = [detector(w[None], b[None]).losses["total"].item() for w, b in zip(whole.wave, whole.bonafide)]
     fabric = Fabric(accelerator="cpu")
     for size in (1, 4, 10):
-        found = trainer.dev_loss(fabric, detector, batches(dev_batch=size), StopFlag())
+        found = loop.dev_loss(fabric, detector, batches(dev_batch=size), StopFlag())
         assert found is not None
         assert found["dev_loss"] == pytest.approx(np.mean(single), rel=1e-5)
 
@@ -135,7 +135,7 @@ def test_the_best_epochs_are_kept_with_the_weights_they_had(tmp_path):
     assert sorted(p.name for p in (tmp_path / "run").glob("epoch_*.pt")) == sorted(name for _, name in state.best)
     fabric = Fabric(accelerator="cpu")
     for loss, name in state.best:
-        found = trainer.dev_loss(fabric, load_detector(tmp_path / "run" / name), batches(), StopFlag())
+        found = loop.dev_loss(fabric, load_detector(tmp_path / "run" / name), batches(), StopFlag())
         assert found is not None
         assert found["dev_loss"] == loss
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -174,8 +174,8 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_utterances_and_keeps_the
 def test_weights_that_are_not_finite_do_not_replace_finite_ones(tmp_path):
     state, detector = fit(tmp_path / "run")
     before = (tmp_path / "run" / "last.pt").read_bytes()
-    optimizer = trainer.build_optimizer(detector, lr=1, head_lr=1, weight_decay=0)
-    saver = trainer.Saver(Fabric(accelerator="cpu"), detector, optimizer, tmp_path / "run", 1.0, {}, {})
+    optimizer = loop.build_optimizer(detector, lr=1, head_lr=1, weight_decay=0)
+    saver = Saver(Fabric(accelerator="cpu"), detector, optimizer, tmp_path / "run", {}, 1.0)
     with torch.no_grad():
         detector.head.centroids[0, 0] = torch.inf
     with pytest.raises(InputError, match="weights are no longer finite; the last good state is kept"):
@@ -206,7 +206,7 @@ def test_a_dev_set_of_one_class_has_no_eer_but_a_loss():
     whole = batch_of(np.random.default_rng(99), N_DEV)
     spoof = Batch(*(column[~whole.bonafide] for column in whole))
     source = batches()._replace(dev=lambda: iter([spoof]), n_dev_batches=1)
-    found = trainer.dev_loss(Fabric(accelerator="cpu"), detector, source, StopFlag())
+    found = loop.dev_loss(Fabric(accelerator="cpu"), detector, source, StopFlag())
     assert found is not None
     assert math.isnan(found["dev_eer"])
     assert math.isfinite(found["dev_loss"])

@@ -10,7 +10,6 @@ import ctypes
 import platform
 
 M_TRIM_THRESHOLD = -1  # numbers of glibc's malloc.h
-M_MMAP_THRESHOLD = -3
 M_MMAP_MAX = -4
 NEVER = 2**31 - 1  # bytes
 
@@ -21,15 +20,11 @@ def keep_freed() -> bool:
     Peak memory stays about the same. Of use before large tensors are made, on Linux with glibc; elsewhere it does
     nothing.
     """
-    return _set({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER})
+    return set_options({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER})
 
 
-def as_ever() -> bool:
-    """Undo `keep_freed`, for a comparison: malloc as it is by default once a large block has been freed."""
-    return _set({M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: 2**25, M_TRIM_THRESHOLD: 2**26})
-
-
-def _set(options: dict[int, int]) -> bool:
+def set_options(options: dict[int, int]) -> bool:
+    """Options of glibc's mallopt by their number; whether they could be set."""
     if platform.libc_ver()[0] != "glibc":
         return False
     try:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-ROWS_FORESEEN = 1024  # of a product, for packing; others are right too
+EXPECTED_ROWS = 1024  # hint for oneDNN's packing; results do not depend on it
 
 
 class Linear(nn.Linear):
@@ -55,7 +55,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def pack(weight: Tensor) -> Tensor:
     """A matrix (m, n) in the order in which oneDNN reads it; only `_product` can use it."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS_FORESEEN)
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), EXPECTED_ROWS)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

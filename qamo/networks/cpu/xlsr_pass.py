@@ -121,7 +121,7 @@ class CPUPass:
     # ---- the position convolution
 
     def _positions(self, conv: Any, x: Tensor) -> Tensor:
-        """GELU of the convolution over frames that tells a frame's place: (B, F, D) -> (B, F, D)."""
+        """GELU of the convolution over frames that encodes position: (B, F, D) -> (B, F, D)."""
         kernel = conv.kernel_size[0]
         if torch.is_grad_enabled():
             y = F.conv1d(x.mT, conv.weight, conv.bias, padding=kernel // 2, groups=conv.groups)
@@ -173,14 +173,14 @@ class CPUPass:
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             return make(*tensors)
         state = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
-        place = id(tensors[0]), what + more
-        known = self._kept.get(place)
-        if known is None or known[1] != state:
+        key = id(tensors[0]), what + more
+        entry = self._kept.get(key)
+        if entry is None or entry[1] != state:
             # Not as an inference tensor: those cannot be read later where gradients are recorded. The weights are
             # held too, so that no other tensor comes to have their id.
             with torch.inference_mode(False), torch.no_grad():
-                known = self._kept[place] = (tensors, state, make(*tensors))
-        return known[2]
+                entry = self._kept[key] = (tensors, state, make(*tensors))
+        return entry[2]
 
 
 def _norm(x: Tensor, norm: Any) -> Tensor:

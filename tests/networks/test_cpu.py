@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qamo.networks.cpu import onednn as products
-from qamo.networks.cpu import xlsr_pass as xlsr_cpu
+from qamo.networks.cpu import onednn, xlsr_pass
 from tests.support.xlsr_cpu import both, waves, xlsr
 
 
@@ -21,13 +20,13 @@ from tests.support.xlsr_cpu import both, waves, xlsr
 def count_passes(monkeypatch):
     """How often the faster way was taken."""
     taken = []
-    original = xlsr_cpu.CPUPass.__call__
+    original = xlsr_pass.CPUPass.__call__
 
     def counting(self, network, wave):
         taken.append(wave.shape)
         return original(self, network, wave)
 
-    monkeypatch.setattr(xlsr_cpu.CPUPass, "__call__", counting)
+    monkeypatch.setattr(xlsr_pass.CPUPass, "__call__", counting)
     return taken
 
 
@@ -44,7 +43,7 @@ def test_features_are_the_plain_ones_for_any_length(n_waves, n_samples, count_pa
 @pytest.mark.parametrize("frames_at_once", [1, 2, 7, 1000])
 def test_pieces_of_the_stem_fit_together(frames_at_once, monkeypatch):
     fast, plain = both()
-    monkeypatch.setattr(xlsr_cpu, "FRAMES_AT_ONCE", frames_at_once)
+    monkeypatch.setattr(xlsr_pass, "FRAMES_AT_ONCE", frames_at_once)
     with torch.inference_mode():
         torch.testing.assert_close(fast(waves(3, 9_000)), plain(waves(3, 9_000)), atol=1e-5, rtol=0)
 
@@ -85,7 +84,7 @@ def test_gradients_of_framed_products_are_those_of_the_convolution_in_double_pre
         expected = torch.nn.functional.conv1d(double[0].T[None], double[1], double[2], stride=stride)[0].T
         single = [t.requires_grad_() for t in (x, weight, bias)]
         rows = weight.permute(0, 2, 1).flatten(1)
-        found = products.framed_linear(x, rows, bias, kernel, stride)
+        found = onednn.framed_linear(x, rows, bias, kernel, stride)
         torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
         towards = torch.randn(expected.shape, generator=generator)
         found.backward(towards)
@@ -166,7 +165,7 @@ def test_queries_of_bfloat16_attention_are_independent(at_once, monkeypatch):
     fast, plain = both()
     wave = waves(2, 33_333)
     with torch.inference_mode():
-        monkeypatch.setattr(xlsr_cpu, "QUERIES_AT_ONCE", at_once)
+        monkeypatch.setattr(xlsr_pass, "QUERIES_AT_ONCE", at_once)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             features = fast(wave)
         torch.testing.assert_close(features, plain(wave), atol=0.1, rtol=0)
@@ -174,7 +173,7 @@ def test_queries_of_bfloat16_attention_are_independent(at_once, monkeypatch):
 
 def test_a_linear_layer_is_torchs_with_and_without_gradients():
     torch.manual_seed(0)
-    ours, torchs = products.Linear(40, 24), torch.nn.Linear(40, 24)
+    ours, torchs = onednn.Linear(40, 24), torch.nn.Linear(40, 24)
     torchs.load_state_dict(ours.state_dict())
     for x in (torch.randn(40), torch.randn(3, 5, 40), torch.randn(5, 40, 3).mT, torch.randn(0, 40)):
         found = []
@@ -191,7 +190,7 @@ def test_a_linear_layer_is_torchs_with_and_without_gradients():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert ours(torch.randn(2, 40)).dtype == torch.bfloat16
     assert ours.double()(torch.randn(2, 40).double()).dtype == torch.float64
-    no_bias = products.Linear(40, 24, bias=False)
+    no_bias = onednn.Linear(40, 24, bias=False)
     x = torch.randn(2, 40)
     torch.testing.assert_close(no_bias(x), x @ no_bias.weight.T, atol=1e-5, rtol=0)
     ours.float().weight.requires_grad_(False)  # a layer of which the bias alone is trained
@@ -219,9 +218,9 @@ def test_weights_that_change_format_and_come_back_are_seen():
 def test_a_processor_without_products_in_bfloat16_takes_the_plain_way():
     program = """
 import torch
-from qamo.networks.cpu import onednn as products
+from qamo.networks.cpu import onednn
 from tests.support.xlsr_cpu import both, waves
-assert products.has_onednn() and not products.has_onednn(torch.bfloat16)
+assert onednn.has_onednn() and not onednn.has_onednn(torch.bfloat16)
 fast, plain = both()
 with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
     assert torch.equal(fast(waves(1, 6_400)), plain(waves(1, 6_400)))
@@ -240,7 +239,7 @@ def test_where_the_faster_way_does_not_hold_the_plain_one_is_taken(count_passes,
         eager(wave)
         with torch.autocast("cpu", dtype=torch.float16):
             fast(wave)
-        monkeypatch.setattr(xlsr_cpu, "has_onednn", lambda dtype: False)
+        monkeypatch.setattr(xlsr_pass, "has_onednn", lambda dtype: False)
         fast(wave)
     torch.export.export(xlsr(), (wave,))
     assert count_passes == []

@@ -1,4 +1,4 @@
-"""XLS-R from every kind of file, alike in training and evaluation; LFCC against scipy."""
+"""XLS-R from every kind of file, alike in training and evaluation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import scipy.fft
 import torch
 
 from qamo import InputError
-from qamo.config.schema import LFCCConfig
-from qamo.networks.xlsr import LFCC, read_xlsr
+from qamo.networks.xlsr_files import read_xlsr
 from tests.support.xlsr import PRETRAINING, as_fairseq, as_file, as_folder, fairseq_state, wave, xlsr
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +105,7 @@ def test_a_whole_detector_in_place_of_a_front_end_is_told(tmp_path):
 
 
 def test_a_hub_name_without_a_network_says_how_to_go_on_by_hand(tmp_path):
-    code = "from qamo.networks.xlsr import read_xlsr; read_xlsr('facebook/wav2vec2-xls-r-300m')"
+    code = "from qamo.networks.xlsr_files import read_xlsr; read_xlsr('facebook/wav2vec2-xls-r-300m')"
     env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
@@ -122,9 +119,9 @@ def test_a_fairseq_file_is_mapped_not_read(tmp_path):
         {"model": {"post_extract_proj.weight": torch.ones(3)}, "last": torch.ones(60_000_000)}, tmp_path / "x.pt"
     )
     code = (
-        "import resource, sys; from qamo.networks import published as legacy;"
+        "import resource, sys; from qamo.networks import xlsr_files;"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024;"
-        "before = peak(); legacy.read_fairseq(sys.argv[1]); print(peak() - before)"
+        "before = peak(); xlsr_files.read_fairseq(sys.argv[1]); print(peak() - before)"
     )
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "x.pt"], cwd=ROOT, capture_output=True, text=True)
     assert float(run.stdout) < 60, run.stderr  # MiB; the file has 229
@@ -195,51 +192,3 @@ def test_frames_of_a_wave(original, n_samples, n_frames):
 def test_a_wave_shorter_than_a_frame_is_an_error(original):
     with pytest.raises(InputError, match="found 399 samples"):
         original(torch.zeros(1, 399))
-
-
-def lfcc(**changes):
-    return LFCC(**LFCCConfig.model_validate(changes).model_dump())
-
-
-def test_lfcc_equals_a_version_with_scipy():
-    x = wave(5000, 1)[0].double().numpy()
-    emphasised = np.append(x[0], x[1:] - 0.97 * x[:-1])
-    cepstra = []
-    for start in range(0, len(x) - 320 + 1, 160):
-        power = np.abs(np.fft.fft(emphasised[start : start + 320] * np.hamming(320), 512)[:257]) ** 2
-        energies = []
-        for i in range(20):
-            low, center, high = (8000 * (i + j) / 21 for j in range(3))
-            hz = np.arange(257) * 16_000 / 512
-            triangle = np.interp(hz, [low, center, high], [0, 1, 0], left=0, right=0)
-            energies.append(triangle @ power)
-        floored = np.array(energies) + np.finfo(np.float32).eps
-        cepstra.append(scipy.fft.dct(np.log10(floored), norm="ortho"))
-    static = np.array(cepstra)
-
-    def delta(v):
-        padded = np.concatenate([v[:1], v, v[-1:]])
-        return padded[2:] - padded[:-2]
-
-    expected = np.concatenate([static, delta(static), delta(delta(static))], axis=1)
-    found = lfcc()(torch.from_numpy(x).float()[None])[0]
-    np.testing.assert_allclose(found.numpy(), expected, atol=2e-4)
-    assert found.shape == (30, 60)
-
-
-def test_lfcc_has_no_weights_and_keeps_silence_finite():
-    frontend = lfcc()
-    assert frontend.frozen
-    assert frontend.dim == 60
-    assert list(frontend.parameters()) == []
-    assert not frontend.state_dict()
-    assert torch.isfinite(frontend(torch.zeros(1, 1000))).all()
-
-
-def test_lfcc_settings_that_cannot_be():
-    with pytest.raises(InputError, match="n_coefficients 21"):
-        lfcc(n_coefficients=21)
-    with pytest.raises(InputError, match="window of 640 samples"):
-        lfcc(window_ms=40.0)
-    with pytest.raises(InputError, match="found 319"):
-        lfcc()(torch.zeros(1, 319))

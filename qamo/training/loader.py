@@ -1,0 +1,136 @@
+"""Batches of recordings, read ahead of the network: by processes for training, by threads for scoring."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from qamo import InputError
+
+
+class Batch(NamedTuple):
+    """Waves with what is known of them."""
+
+    wave: Tensor  # (B, T)
+    bonafide: Tensor  # (B,) bool
+    quality: Tensor  # (B,) int64
+    indices: Tensor  # (B,) int64: in the protocol
+    augmented: Tensor  # (B,) bool
+
+
+class Batches(NamedTuple):
+    """What one process of a training reads."""
+
+    train: Callable[[int, int], Iterable[Batch]]  # (epoch, first step) -> this process's batches from there on
+    dev: Callable[[], Iterable[Batch]]  # of the dev set's batches every world_size-th, from this process's rank on
+    steps_per_epoch: int
+    n_dev_batches: int  # of all processes together
+    names: Sequence[str]  # of the training protocol, for messages
+    seed: int
+    provenance: Mapping[str, Any]  # what a checkpoint should tell of its data
+
+
+def read_by_processes(
+    dataset: Dataset[Any], batches: Iterable[Any], collate: Callable[..., Any], *, n_workers: int
+) -> Iterator[Any]:
+    """Read given batches of keys, in order, with `n_workers` processes ahead of the reader.
+
+    Faults of a recording come out as the InputError they went in as.
+    """
+    keys = list(batches)
+    n_workers = min(n_workers, len(keys))
+    read: DataLoader[Any] = DataLoader(
+        _Caught(dataset),
+        batch_sampler=keys,
+        collate_fn=_CollateCaught(collate),
+        num_workers=n_workers,
+        worker_init_fn=functools.partial(_quiet_worker, os.getpid()),
+        pin_memory=torch.cuda.is_available(),
+    )
+    try:
+        for batch in read:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"a process that reads recordings was lost ({str(error).splitlines()[0]}), most often for want of memory; "
+            "lower data.n_workers, or enlarge /dev/shm"
+        ) from None
+
+
+class _Caught(Dataset[Any]):
+    """Hands an InputError over as a value: raised in a worker it would arrive wrapped in a traceback's text."""
+
+    def __init__(self, dataset: Dataset[Any]):
+        self.dataset = dataset
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.dataset[key]
+        except InputError as error:
+            return error
+
+
+class _CollateCaught:
+    def __init__(self, collate_fn: Callable[..., Any]):
+        self.collate_fn = collate_fn
+
+    def __call__(self, items: Sequence[Any]) -> Any:
+        return next((item for item in items if isinstance(item, InputError)), None) or self.collate_fn(items)
+
+
+def _quiet_worker(parent: int, worker: int) -> None:
+    """Leave Ctrl-C to the main process, which saves first, and die with SIGTERM as processes do.
+
+    torch's workers end with their parent, unless it is killed before they have looked who it is.
+    """
+    if os.getppid() != parent:
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def read_by_threads(
+    read: Callable[[int], tuple[np.ndarray, str]], batches: Iterable[range], *, n_workers: int
+) -> Iterator[tuple[Tensor, list[str]]]:
+    """The waves at given indices, batch by batch, with what is wrong with each; `n_workers` threads read ahead.
+
+    Threads, since decoding is C code outside Python's lock. A forked process would share its memory with this one,
+    which then copies every page that the network writes to: seconds of XLS-R's first batches.
+
+    Args:
+        read: index -> (wave (T,), fault), of one length; called by several threads at once.
+    """
+
+    def read_batch(batch: range) -> tuple[Tensor, list[str]]:
+        waves, faults = zip(*map(read, batch))
+        wave = torch.from_numpy(np.stack(waves))  # NumPy's: in a thread torch would start a team of its own
+        return wave.pin_memory() if torch.cuda.is_available() else wave, list(faults)
+
+    if not n_workers:
+        yield from map(read_batch, batches)
+        return
+    pool = ThreadPoolExecutor(n_workers, thread_name_prefix="decode")
+    try:
+        waiting = iter(batches)
+        ahead = deque(pool.submit(read_batch, batch) for batch in islice(waiting, 2 * n_workers))
+        while ahead:
+            first = ahead.popleft().result()
+            ahead.extend(pool.submit(read_batch, batch) for batch in islice(waiting, 1))
+            yield first
+    finally:
+        pool.shutdown(cancel_futures=True)
