@@ -69,9 +69,9 @@ def export_onnx(run: Path, path: Path, *, int8: bool) -> str:
         raise InputError(f"-o {path}: expected a name that ends in .onnx, by which inference.py knows the format")
     from qamo.export import folder, onnx
 
-    detector, about, known = folder.read_source(run)
+    detector, about, calibration = folder.read_source(run)
     options = {"window_samples": about["window_samples"], "source": about["source"]}
-    written = onnx.export_onnx(detector, path, known=known, **options)
+    written = onnx.export_onnx(detector, path, calibration=calibration, **options)
     lengths = ", ".join(map(str, written.lengths))
     text = f"{path}: {written.n_bytes / 1e6:.1f} MB; scores within {written.difference:.1e} at {lengths} samples"
     if int8:

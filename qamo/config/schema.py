@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, model_validator
 
 from qamo.config.catalogue import CATALOGUE
 from qamo.config.keys import Section, architecture, free, scoring, training
-from qamo.config.parts import LFCCConfig, ModelConfig, XLSRConfig  # noqa: F401  (every section can be had from here)
 
 Range = tuple[float, float]
 # YAML reads 32 as a number.

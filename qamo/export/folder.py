@@ -16,8 +16,9 @@ from transformers.utils.logging import disable_progress_bar
 from model import load_detector
 from qamo import InputError
 from qamo.config.parts import ModelConfig, XLSRConfig
-from qamo.evaluation import calibration
+from qamo.evaluation.calibration import FILE as CALIBRATION
 from qamo.evaluation.calibration import Calibration
+from qamo.evaluation.calibration import write as write_calibration
 from qamo.export.model_card import write_card
 from qamo.files import replacing
 from qamo.inference.scorer_torch import calibration_beside, digest_of, window_of
@@ -86,11 +87,12 @@ def export_folder(run: Path, folder: Path) -> float:
         InputError: the run cannot be read, or the folder holds something already.
     """
     _check_new(folder)
-    detector, about, known = read_source(run)
+    detector, about, calibration = read_source(run)
     write_exported(folder, model_state=detector.state_dict(), **about)
-    if known:
-        calibration.write(folder / calibration.FILE, known.portable())
-    write_card(folder, name=folder.resolve().name, about=about, known=known, run=run if run.is_dir() else None)
+    if calibration:
+        write_calibration(folder / CALIBRATION, calibration.portable())
+    name, run_folder = folder.resolve().name, run if run.is_dir() else None
+    write_card(folder, name=name, about=about, calibration=calibration, run=run_folder)
     return _score_difference(detector, load_detector(folder))
 
 

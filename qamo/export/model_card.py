@@ -16,8 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from qamo import __version__
 from qamo.audio import SAMPLE_RATE
-from qamo.evaluation import calibration
-from qamo.evaluation.calibration import Calibration
+from qamo.evaluation.calibration import CONFIDENCE, PRIOR, Calibration
 from qamo.files import write_text
 
 RESULTS, FACTS = "results.json", "run.json"  # of a run: what it found, and what it was made of
@@ -40,13 +39,12 @@ HUB_NAMES = {"xlsr": "facebook/wav2vec2-xls-r-300m"}
 
 
 def write_card(
-    folder: Path, *, name: str, about: Mapping[str, Any], known: Calibration | None, run: Path | None
+    folder: Path, *, name: str, about: Mapping[str, Any], calibration: Calibration | None, run: Path | None
 ) -> None:
     """Write `folder`/README.md.
 
     Args:
         about: what stands in qamo.json: model_config, window_samples, weights, source.
-        known: the detector's calibration.
         run: the run's folder, for its results and data; None: an export of weights alone.
     """
     config, facts = about["model_config"], _read(run, FACTS)
@@ -57,8 +55,8 @@ def write_card(
     texts = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
     card = texts.get_template("card.md.j2").render(
         name=name, metadata=metadata, about=about, config=config, origin=origin, licence=licence, scored=scored,
-        data=data, lines=LINES.format(folder="THIS_FOLDER", recording="recording.wav"), calibration=known,
-        prior=calibration.PRIOR, confidence=calibration.CONFIDENCE, window_s=about["window_samples"] / SAMPLE_RATE,
+        data=data, lines=LINES.format(folder="THIS_FOLDER", recording="recording.wav"), calibration=calibration,
+        prior=PRIOR, confidence=CONFIDENCE, window_s=about["window_samples"] / SAMPLE_RATE,
         commit=facts.get("git_commit") or "not known", version=__version__,
     )  # fmt: skip
     write_text(folder / "README.md", card)

@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from qamo import InputError
-from qamo.evaluation import calibration
-from qamo.evaluation.calibration import Calibration
+from qamo.evaluation.calibration import Calibration, to_dict
 from qamo.export.folder import portable_config
 from qamo.files import replacing
 from qamo.inference.scorer_onnx import CONVENTION, ONNX_FORMAT, ONNX_METADATA
@@ -140,13 +139,13 @@ def exportable(detector: Any) -> WaveToScore:
 
 
 def export_onnx(
-    detector: Any, path: Path, *, window_samples: int, known: Calibration | None = None, source: str = ""
+    detector: Any, path: Path, *, window_samples: int, calibration: Calibration | None = None, source: str = ""
 ) -> Written:
     """Write a detector as ONNX, and compare its scores with PyTorch's on three lengths.
 
     Args:
         window_samples: what the detector was trained on; inference cuts recordings so.
-        known: its calibration, to travel in the file.
+        calibration: travels in the file.
         source: where it came from, for the record.
 
     Raises:
@@ -167,7 +166,7 @@ def export_onnx(
         "head": detector.config["head"],
         "model_config": portable_config(detector),
         "source": source,
-        "calibration": None if known is None else calibration.to_dict(known.portable()),
+        "calibration": None if calibration is None else to_dict(calibration.portable()),
     }
     if isinstance(network.frontend, LFCC):  # a power spectrum has no place in 8 bits
         about["float_nodes"] = _frontend_nodes(program.model)
