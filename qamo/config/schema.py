@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, model_validator
 
 from qamo.config.catalogue import CATALOGUE
 from qamo.config.keys import Section, architecture, free, scoring, training
+from qamo.config.parts import ModelConfig
 
 Range = tuple[float, float]
 # YAML reads 32 as a number.
