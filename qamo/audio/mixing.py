@@ -16,6 +16,7 @@ Channel = Literal["mix", "left", "right", "each"]
 CHANNELS: tuple[Channel, ...] = ("mix", "left", "right", "each")
 RATES_HZ = (1_000, 768_000)
 MAX_CHANNELS = 64
+MAX_PEAK = 2.0**32  # of full scale; no integers are greater, and squares must not overflow
 
 
 def check_form(rate: int, n_channels: int) -> None:
@@ -63,6 +64,9 @@ class Mixer:
         self.seconds += n_samples / rate
         if self.begun_s + self.seconds > self.limit_s + 1e-6:
             raise InputError(f"longer than {self.limit_s / 60:g} minutes, which is all that is taken; cut it")
+        if not n_samples:
+            return
+        self._note_scale(block)
         if n_channels == 1 or self.channel in ("left", "right"):
             place = min(n_channels - 1, int(self.channel == "right"))
             chosen = [block[:, place]]
@@ -71,8 +75,6 @@ class Mixer:
         else:
             chosen = [block.mean(axis=1)]
             self.meter.add(rate, block, chosen[0])
-        if n_samples:
-            self._note_scale(block)
         if rate != self._rate or len(chosen) != len(self._pieces):
             self._start(rate, len(chosen))
         for place, wave in enumerate(chosen):
@@ -93,8 +95,11 @@ class Mixer:
     def _note_scale(self, block: np.ndarray) -> None:
         peak = float(max(block.max(), -block.min()))
         if not np.isfinite(peak):
-            bad = int(np.argmin(np.isfinite(block).all(axis=1)))
-            raise InputError(f"sample {self.n_read + bad} is not a finite number; decode the file again")
+            bad, place = np.argwhere(~np.isfinite(block))[0]
+            value = block[bad, place]
+            raise InputError(f"sample {self.n_read + bad} is {value}, expected finite samples; decode the file again")
+        if peak > MAX_PEAK:
+            raise InputError(f"expected sound, found samples of {peak:.2g} times full scale; decode the file again")
         if peak > 2:
             self.whole_numbers = self.whole_numbers and bool((block == np.rint(block)).all())
         elif 0 < peak <= 2.0**-16 and not self.last_bits:

@@ -11,7 +11,7 @@ import pytest
 
 from qamo import InputError
 from qamo.audio import load as audio
-from tests.support.sounds import by_ffmpeg, encoded, voice
+from tests.support.sounds import by_ffmpeg, encoded, voice, with_sums
 
 X = voice(4)
 PCM = (X * 32767).astype("<i2").tobytes()
@@ -48,15 +48,7 @@ def other(kind, subtype=None):
 def ogg_with_end(raw, granule):
     """An Ogg file whose last page tells another end."""
     at = raw.rindex(b"OggS")
-    page = bytearray(raw[at:])
-    page[6:14], page[22:26] = struct.pack("<q", granule), bytes(4)
-    crc = 0
-    for byte in page:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x04C11DB7 if crc >> 31 else crc << 1) & 0xFFFFFFFF
-    page[22:26] = struct.pack("<I", crc)
-    return raw[:at] + bytes(page)
+    return with_sums(raw[: at + 6] + struct.pack("<q", granule) + raw[at + 14 :])
 
 
 MP3 = by_ffmpeg(X, "libmp3lame", "mp3")
@@ -220,6 +212,12 @@ def test_a_scale_that_cannot_be_meant_is_mended_and_said(tmp_path, content, said
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(InputError, match=said):
         audio.load(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_numbers_that_are_no_sound_are_refused(n_channels):
+    with pytest.raises(InputError, match=r"3e\+38 times full scale"):
+        audio.read(encoded(np.full((4_000, n_channels), 3e38), "WAV", "FLOAT", 44_100))
 
 
 def test_levels_that_may_be_meant_stay_as_they_are():

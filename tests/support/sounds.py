@@ -18,6 +18,12 @@ import numpy as np
 import soundfile
 
 LIMIT_S, LIMIT_BYTES = 5.0, 1 << 30
+_OGG_CRC = [0] * 256
+for _byte in range(256):
+    _value = _byte << 24
+    for _ in range(8):
+        _value = (_value << 1 ^ 0x04C11DB7 if _value >> 31 else _value << 1) & 0xFFFFFFFF
+    _OGG_CRC[_byte] = _value
 
 
 def voice(seconds: float = 2.0, rate: int = 16_000, seed: int = 0) -> np.ndarray:
@@ -70,12 +76,28 @@ def seeds() -> dict[str, bytes]:
     }
 
 
+def with_sums(raw: bytes) -> bytes:
+    """An Ogg file whose pages have the check sums that their content asks for, so that damage is not merely rejected."""
+    content, place = bytearray(raw), 0
+    while (place := content.find(b"OggS", place)) >= 0 and place + 27 <= len(content):
+        end = place + 27 + content[place + 26] + sum(content[place + 27 : place + 27 + content[place + 26]])
+        content[place + 22 : place + 26] = bytes(4)
+        crc = 0
+        for byte in content[place:end]:
+            crc = (crc << 8 & 0xFFFFFFFF) ^ _OGG_CRC[crc >> 24 ^ byte]
+        content[place + 22 : place + 26] = crc.to_bytes(4, "little")
+        place += 4
+    return bytes(content)
+
+
 def damaged(raw: bytes, rng: np.random.Generator) -> bytes:
     """Other bytes in the header, now and then in the sound too, and now and then a cut."""
     content = bytearray(raw)
     span = len(content) if rng.random() < 0.2 else min(len(content), 400 if rng.random() < 0.3 else 80)
     for place in rng.integers(0, span, rng.integers(1, 6)):
         content[place] = rng.choice([0, 255, 127, 128, int(rng.integers(256))])
+    if raw[:4] == b"OggS" and rng.random() < 0.8:
+        content = bytearray(with_sums(bytes(content)))
     return bytes(content[: int(rng.integers(1, len(content)))] if rng.random() < 0.2 else content)
 
 
