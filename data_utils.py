@@ -28,7 +28,7 @@ from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
 from qamo.config.schema import DataConfig, EvalConfig
 from qamo.files import sha256
-from qamo.quality.augmented_mos import AugmentedMOS
+from qamo.quality.cache import AugmentedMOS
 from qamo.training.loop import Batch
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.recordings import Recordings, check_name, check_recordings, lines_of, read_trial_list

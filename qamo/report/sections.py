@@ -26,6 +26,7 @@ from qamo import InputError
 from qamo.audio import load as audio
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, Measured, System
+from qamo.quality.agreement import correlation
 from qamo.report.page import COLORS, DASHES, Chart, Markup, Section, rounded, slug
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import Keys
@@ -526,7 +527,7 @@ def quality(found: Set, edges: Sequence[float]) -> Section:
     rows: list[list[Any]] = []
     for system in found.systems:
         for name, mask in (("bona fide", is_bonafide), ("spoof", ~is_bonafide)):
-            r = breakdown.correlation(mos[mask], system.values[mask])
+            r = correlation(mos[mask], system.values[mask])
             rows.append([system.label, name, r.n, (r.spearman, r.low, r.high), r.pearson])
     correlations = Table(
         "mos-correlation",
