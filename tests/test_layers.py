@@ -31,8 +31,6 @@ COMMANDS = [
     *("database", "benchmarks", "2021"),
 ]
 WITHOUT_TORCH = ["eval_metrics", "score_ood_dataset", "qamo.trials.scores", "qamo.trials.keys", "qamo.config.schema"]
-# What is still to move to where it belongs: (file, module it imports).
-STILL = {("benchmarks.scale", name) for name in ("tests", "tests.support", "tests.support.tiny_corpus")}
 
 
 @cache
@@ -71,7 +69,6 @@ def test_imports_go_down(module):
         for name in imports_of(module)
         if (room, room_of(name)) in FORBIDDEN
         or (room_of(name) != room and FLOOR.get(room_of(name), len(FLOORS)) >= FLOOR[room])
-        if (module, name) not in STILL
     ]
     assert wrong == []
 
@@ -85,7 +82,7 @@ def test_no_command_imports_a_command():
 
 def test_only_tests_import_tests():
     wrong = [(m, n) for m in modules() if room_of(m) != "tests" for n in imports_of(m) if room_of(n) == "tests"]
-    assert [pair for pair in wrong if pair not in STILL] == []
+    assert wrong == []
 
 
 def test_no_two_modules_import_each_other():
