@@ -62,16 +62,11 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def compare(
-    label: str,
-    ours: Sequence[object],
-    official: Sequence[object] | None,
-    folder: Path,
-    repeats: int,
-    recorded: str,
-) -> None:
-    runs: list[Run] = []
-    theirs: list[Run] = []
+Words = Sequence[object]
+
+
+def compare(label: str, ours: Words, official: Words | None, folder: Path, repeats: int, recorded: str) -> None:
+    runs, theirs = [], []
     for _ in range(repeats):
         runs.append(run(ours, folder))
         if official is not None:
@@ -99,7 +94,7 @@ def compute_times(repeats: int) -> None:
         return median_s(functools.partial(function, *args, **options), times)
 
     print("\nEER of n trials, in ns for each n log2(n):")
-    for n in (100_000, 200_000, 400_000, 800_000, 1_600_000, 3_200_000):
+    for n in (100_000, 800_000, 3_200_000):
         taken = seconds(equal_error_rate, rng.normal(1, 1, n // 2), rng.normal(-1, 1, n // 2))
         print(f"{n:28,}  {taken:6.3f} s  {1e9 * taken / n / np.log2(n):5.1f}")
 

@@ -25,13 +25,6 @@ YARDSTICK = "yardstick"  # the version that ratios are to
 N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Part(NamedTuple):
-    """A part of the speed benchmark. `measure` runs in a process of its own."""
-
-    measure: Callable[..., dict[str, Any]]  # number of rounds, batch size where there is one -> figures
-    table: Callable[[dict[str, Any]], list[str]]  # those figures -> lines of Markdown
-
-
 def in_turns(
     versions: Mapping[str, Callable[[], Any]], rounds: int, warm_up: Callable[[], Any] | None = None
 ) -> dict[str, dict[str, Any]]:

@@ -15,13 +15,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.measure import N_CORES, ROOT, Part, in_child
+from benchmarks.measure import N_CORES, ROOT, in_child
 from benchmarks.parts import data, growth, machine, quality, scoring, training
 from qamo import InputError
 from qamo.command import Parser, run_command
@@ -31,15 +31,16 @@ RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "benchmarks" / "README.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
-PARTS = {  # in the order of the README
-    "scoring": Part(scoring.measure, scoring.table),
-    "training": Part(training.measure, training.table),
-    "data": Part(data.measure, data.table),
-    "rawboost": Part(data.measure_rawboost, data.rawboost_table),
-    "cache": Part(scoring.measure_kept, scoring.kept_table),
-    "mos": Part(quality.measure, quality.table),
-    "growth": Part(growth.measure, growth.table),
-    "startup": Part(machine.startup, machine.startup_table),
+# In the order of the README: how a part is measured, and its figures as lines of Markdown.
+PARTS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Any]], list[str]]]] = {
+    "scoring": (scoring.measure, scoring.table),
+    "training": (training.measure, training.table),
+    "data": (data.measure, data.table),
+    "rawboost": (data.measure_rawboost, data.rawboost_table),
+    "cache": (scoring.measure_kept, scoring.kept_table),
+    "mos": (quality.measure, quality.table),
+    "growth": (growth.measure, growth.table),
+    "startup": (machine.startup, machine.startup_table),
 }
 ON_ONE_CORE = {"data", "rawboost"}
 
@@ -67,13 +68,9 @@ def command(args: argparse.Namespace) -> int:
         load = os.getloadavg()[0]
         print(f"{name} (load {load:.1f}) ...", flush=True)
         threads = str(1 if name in ON_ONE_CORE else args.threads)
+        limits = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
         try:
-            figures = in_child(
-                PARTS[name].measure,
-                *(args.rounds, *batch_sizes.get(name, [])),
-                OMP_NUM_THREADS=threads,
-                OPENBLAS_NUM_THREADS=threads,
-            )
+            figures = in_child(PARTS[name][0], args.rounds, *batch_sizes.get(name, []), **limits)
         except InputError as error:
             figures = {"failed": str(error)}
         found[name] = {**figures, "load": load}
@@ -93,7 +90,7 @@ def tables(found: dict[str, Any]) -> str:
     measured = {name: found[name] for name in PARTS if name in found}
     for name, figures in measured.items():
         failed = figures.get("failed")
-        lines += [f"**{name}** cannot run here: {failed}", ""] if failed else PARTS[name].table(figures)
+        lines += [f"**{name}** cannot run here: {failed}", ""] if failed else PARTS[name][1](figures)
     if "versions" in measured.get("scoring", {}) and "versions" in measured.get("data", {}):
         lines += scoring.projection(measured["scoring"], measured["data"])
     return "\n".join(lines)

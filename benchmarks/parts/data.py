@@ -51,14 +51,8 @@ def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
         paths = subjects.make_clips(Path(folder), n_clips)
         trials = data_utils.Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
         rule = data_utils.quality_rule(trials, thresholds=[2.5], quantiles=None, augmented="lower")
-        source = data_utils.TrainSet(
-            trials,
-            Path(folder),
-            window_samples=audio.WINDOW_SAMPLES,
-            rule=rule,
-            share=0.4,
-            rawboost_options=RAWBOOST_4,
-        )
+        options: dict[str, Any] = {"window_samples": audio.WINDOW_SAMPLES, "share": 0.4, "rawboost_options": RAWBOOST_4}
+        source = data_utils.TrainSet(trials, Path(folder), rule=rule, **options)
         keys = data_utils.epoch_batches(n_clips, 20, seed=0, epoch=0)
         started = time.perf_counter()
         batches = data_utils.loader(source, keys, data_utils.collate, n_workers=n_workers)

@@ -152,22 +152,21 @@ def plot(found: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "qamo"
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-    for axis, rows, x in ((axes[0, 0], found["length"], "length_s"), (axes[0, 1], found["batch"], "batch_size")):
+    figure, ((length, batch), (trials, memory)) = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
+    for axis, rows, x in ((length, found["length"], "length_s"), (batch, found["batch"], "batch_size")):
         for name in PRECISIONS:
             axis.plot([r[x] for r in rows], [r[name] for r in rows], marker="o", label=name)
         axis.legend()
-    axes[0, 0].set(xlabel="clip length, s", ylabel="s a clip, batch 1", xscale="log", yscale="log")
-    axes[0, 1].set(xlabel="batch size", ylabel="s a clip of 4.175 s", ylim=(0, None))
-    axes[1, 0].plot([r["n"] for r in found["trials"]], [r["s"] for r in found["trials"]], marker="o")
-    axes[1, 0].set(xlabel="trials (tiny model, tiny files)", ylabel="CPU s", ylim=(0, None))
-    sizes = [r["batch_size"] for r in found["batch"]], [r["peak_mb"] / 1000 for r in found["batch"]]
-    axes[1, 1].plot(*sizes, marker="o", label="XLS-R: against batch size")
-    memory_axis = axes[1, 1].twiny()
-    trials = [r["n"] for r in found["trials"]], [r["peak_mb"] / 1000 for r in found["trials"]]
-    memory_axis.plot(*trials, marker="s", color="C2", label="tiny model: against trials")
-    memory_axis.set_xlabel("trials")
-    axes[1, 1].set(xlabel="batch size", ylabel="peak memory, GB", ylim=(0, None))
-    handles = [*axes[1, 1].lines, *memory_axis.lines]
-    axes[1, 1].legend(handles, [h.get_label() for h in handles], loc="center right")
+    length.set(xlabel="clip length, s", ylabel="s a clip, batch 1", xscale="log", yscale="log")
+    batch.set(xlabel="batch size", ylabel="s a clip of 4.175 s", ylim=(0, None))
+    n_trials = [r["n"] for r in found["trials"]]
+    trials.plot(n_trials, [r["s"] for r in found["trials"]], marker="o")
+    trials.set(xlabel="trials (tiny model, tiny files)", ylabel="CPU s", ylim=(0, None))
+    peaks = {key: [r["peak_mb"] / 1000 for r in found[key]] for key in ("batch", "trials")}
+    memory.plot([r["batch_size"] for r in found["batch"]], peaks["batch"], marker="o", label="XLS-R: by batch size")
+    memory.set(xlabel="batch size", ylabel="peak memory, GB", ylim=(0, None))
+    upper = memory.twiny()
+    upper.plot(n_trials, peaks["trials"], marker="s", color="C2", label="tiny model: by trials")
+    upper.set_xlabel("trials")
+    memory.legend(handles=[*memory.lines, *upper.lines], loc="center right")
     figure.savefig(path, metadata={"Date": None})

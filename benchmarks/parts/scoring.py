@@ -6,6 +6,7 @@ import functools
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +43,16 @@ def _timed(rounds: int, batch_size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         paths = subjects.make_clips(Path(folder) / "clips", 4 * batch_size)
         outs = {name: Path(folder) / f"{name}.txt" for name in (YARDSTICK, *PRECISIONS)}
-        versions = {name: functools.partial(_score, name, detector, paths, outs[name], batch_size) for name in outs}
-        # The machine's own speed drifts: its matrix products are timed in the same turns.
-        products = {
-            f"peak {name}": functools.partial(median_s, run, machine.N_PRODUCTS)
-            for name, run in machine.products().items()
+        versions: dict[str, Callable[[], Any]] = {
+            name: functools.partial(_score, name, detector, paths, out, batch_size) for name, out in outs.items()
         }
-        warm_up = functools.partial(_score, "32", detector, paths[:batch_size], outs["32"], batch_size)
         in_turns({name: versions[name] for name in PRECISIONS}, 1)
-        timed = in_turns(versions | products, rounds, warm_up)
-        peaks = {name: timed.pop(name) for name in products}
+        # The machine's own speed drifts: its matrix products are timed in the same turns.
+        products = machine.products()
+        versions |= {name: functools.partial(median_s, run, machine.N_PRODUCTS) for name, run in products.items()}
+        warm_up = functools.partial(_score, "32", detector, paths[:batch_size], outs["32"], batch_size)
+        timed = in_turns(versions, rounds, warm_up)
+        peaks = {f"peak {name}": timed.pop(name) for name in products}
         scores = {name: read_scores(out) for name, out in outs.items() if "failed" not in timed[name]}
     for name, row in timed.items():
         if "failed" not in row:
@@ -59,10 +60,8 @@ def _timed(rounds: int, batch_size: int) -> dict[str, Any]:
             if name != YARDSTICK and YARDSTICK in scores:
                 assert scores[name].names == scores[YARDSTICK].names
                 row["largest_difference"] = float(abs(scores[name].values - scores[YARDSTICK].values).max())
-    gflops = {
-        name: machine.N_PRODUCTS * machine.gflops(row["wall_s"]) for name, row in peaks.items() if "failed" not in row
-    }
-    return {"n_clips": len(paths), "batch_size": batch_size, "versions": timed, "gflops_peak": gflops}
+    reached = {n: machine.N_PRODUCTS * machine.gflops(r["wall_s"]) for n, r in peaks.items() if "failed" not in r}
+    return {"n_clips": len(paths), "batch_size": batch_size, "versions": timed, "gflops_peak": reached}
 
 
 def _score(version: str, detector: Any, paths: list[Path], out: Path, batch_size: int) -> None:
@@ -99,8 +98,7 @@ def table(part: dict[str, Any]) -> list[str]:
         text = f"{name}: {row['gflops']:.0f} GFLOP/s end to end"
         peaks = [v for key, v in part["gflops_peak"].items() if key.startswith(f"peak {PRECISIONS[name]}")]
         if peaks:
-            text += f", {row['gflops'] / max(peaks):.0%} of what matrix products reached in the same turns"
-            text += f" ({max(peaks):.0f})"
+            text += f", {row['gflops'] / max(peaks):.0%} of what matrix products reached in turns ({max(peaks):.0f})"
         else:
             text += f" (this processor has no {PRECISIONS[name]} products to compare)"
         if "largest_difference" in row:
@@ -153,13 +151,8 @@ def measure_kept(rounds: int, n_files: int = 60) -> dict[str, Any]:
             seconds.append(time.perf_counter() - started)
             scores.append(out.read_text())
         assert kept.misses == len(paths)
-    return {
-        "n_files": len(paths),
-        "of": where,
-        "first_s": seconds[0],
-        "second_s": statistics.median(seconds[1:]),
-        "identical": len(set(scores)) == 1,
-    }
+    times = {"first_s": seconds[0], "second_s": statistics.median(seconds[1:])}
+    return {"n_files": len(paths), "of": where, **times, "identical": len(set(scores)) == 1}
 
 
 def kept_table(part: dict[str, Any]) -> list[str]:

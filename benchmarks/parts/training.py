@@ -46,11 +46,7 @@ def measure(rounds: int, batch_size: int) -> dict[str, Any]:
         "32, gradient_checkpointing": lambda: ours("32", checkpointing=True),
         f"32, frontend_chunks {batch_size}": lambda: ours("32", chunks=batch_size),
     }
-    return {
-        "batch_size": batch_size,
-        "versions": in_turns(versions, rounds),
-        "gradient_difference": difference,
-    }
+    return {"batch_size": batch_size, "versions": in_turns(versions, rounds), "gradient_difference": difference}
 
 
 def _gradient_difference(detector: Any, batch: tuple[torch.Tensor, ...]) -> float:
@@ -63,8 +59,8 @@ def _gradient_difference(detector: Any, batch: tuple[torch.Tensor, ...]) -> floa
 
     with plain.plainly(detector):
         expected = gradients()
-    squares = sum((a - b).double().square().sum() for a, b in zip(expected, gradients()))
-    return float((squares / sum(a.double().square().sum() for a in expected)).sqrt())
+    squares = sum(float((a - b).double().square().sum()) for a, b in zip(expected, gradients()))
+    return (squares / sum(float(a.double().square().sum()) for a in expected)) ** 0.5
 
 
 def table(part: dict[str, Any]) -> list[str]:
