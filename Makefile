@@ -37,8 +37,7 @@ study: corpus
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 ifeq ($(ARGS),)
-	$(BIN)/python benchmarks/bench_evaluation.py
-	$(BIN)/python benchmarks/bench_rawboost.py
+	$(BIN)/python benchmarks/evaluation.py
 endif
 
 parity: $(STAMP)

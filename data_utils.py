@@ -22,7 +22,7 @@ from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
 from qamo.config.schema import DataConfig, EvalConfig, RawBoostConfig
 from qamo.files import sha256
-from qamo.quality.augmented_mos import AugmentedMOS
+from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
 from qamo.training.loader import Batch, Batches, read_by_processes
 from qamo.trials.keys import read_keys

@@ -108,7 +108,8 @@ def by_column(keys: Keys, scores: np.ndarray, column: str) -> list[str]:
 
 def by_quality(keys: Keys, scores: np.ndarray, mos: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
     """EER by MOS band, what the score owes to MOS, and what MOS alone would reach; scores and MOS: (N,)."""
-    from qamo.evaluation.breakdown import System, correlation, mos_bands, mos_results
+    from qamo.evaluation.breakdown import System, mos_bands, mos_results
+    from qamo.quality.agreement import correlation
 
     bands = mos_bands(mos, MOS_EDGES)
     width = max(map(len, bands.levels))

@@ -12,34 +12,88 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch  # noqa: E402
+from benchmarks.measure import ROOT, table
+from benchmarks.subjects import labelled_sets
+from eval_metrics import equal_error_rate
+from qamo.audio import load as audio
+from qamo.command import Parser, run_command
+from qamo.config.load import load_config
+from qamo.config.schema import Config
+from qamo.files import write_json
+from qamo.networks.distillmos import DistillMOS
+from qamo.networks.lfcc import LFCC
+from qamo.trials.protocol import read_protocol
+from qamo.trials.recordings import Recordings
 
-import data_utils  # noqa: E402
-from eval_metrics import equal_error_rate  # noqa: E402
-from qamo import InputError  # noqa: E402
-from qamo.audio import load as audio  # noqa: E402
-from qamo.config.load import load_config  # noqa: E402
-from qamo.config.schema import Config  # noqa: E402
-from qamo.networks.distillmos import DistillMOS  # noqa: E402
-from qamo.networks.lfcc import LFCC  # noqa: E402
-from qamo.trials import recordings  # noqa: E402
-from qamo.trials.keys import read_keys  # noqa: E402
-from qamo.trials.protocol import read_protocol  # noqa: E402
+Fit = Callable[..., Callable[..., np.ndarray]]  # features and labels of training -> features -> scores
 
-Split = tuple[list[np.ndarray], np.ndarray]  # waves and bona fide labels
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser("baselines.py", __doc__)
+    parser.add_argument("--config", type=Path, default=ROOT / "database" / "mini.yaml")
+    parser.add_argument("--json", type=Path, help="write the EERs here")
+    return run_command(parser, command, argv)
+
+
+def command(args: argparse.Namespace) -> int:
+    cfg = load_config(args.config)
+    waves, bonafide = read_waves(cfg)
+    lfcc = extractor(LFCC(**cfg.model.lfcc.model_dump()), cfg.data.window_samples)
+    hidden = extractor(DistillMOS(freeze=True), cfg.data.window_samples)
+    cepstra = {name: [lfcc(wave) for wave in part] for name, part in waves.items()}
+    systems: dict[str, tuple[Fit, dict[str, Any]]] = {
+        "trivial features, boosted trees": (trees, _stacked(waves, trivial)),
+        "LFCC mean and deviation, logistic regression": (logistic, _stacked(cepstra, mean_and_deviation)),
+        "LFCC, two 64-component Gaussian mixtures": (mixtures, cepstra),
+        "DistillMOS mean and deviation, logistic regression": (
+            logistic,
+            _stacked(waves, lambda wave: mean_and_deviation(hidden(wave))),
+        ),
+    }
+    eers: dict[str, dict[str, float]] = {}
+    for system, (fit, features) in systems.items():
+        scorer = fit(features["train"], bonafide["train"])
+        eers[system] = {}
+        for name in list(waves)[1:]:
+            scores, labels = scorer(features[name]), bonafide[name]
+            eers[system][name] = 100 * float(equal_error_rate(scores[labels], scores[~labels]).eer)
+    rows = [[system, *(f"{eer:.1f}" for eer in row.values())] for system, row in eers.items()]
+    print("\n".join(table(["EER %", *list(waves)[1:]], rows, rule="---:")))
+    if args.json:
+        write_json(args.json, eers)
+    return 0
+
+
+def read_waves(cfg: Config) -> tuple[dict[str, list[np.ndarray]], dict[str, np.ndarray]]:
+    """Waves and labels (N,) of the training set, "train", and of each evaluation set."""
+    trials = read_protocol(cfg.data.protocols_path / cfg.data.train_protocol)
+    paths = Recordings(cfg.data.database_path / cfg.data.train_audio, trials.names, ".flac")
+    sets = {"train": (list(paths), trials.bonafide), **labelled_sets(cfg)}
+    with ThreadPoolExecutor(2) as pool:
+        waves = {name: list(pool.map(audio.load, paths)) for name, (paths, _) in sets.items()}
+    return waves, {name: labels for name, (_, labels) in sets.items()}
+
+
+def _stacked(items: dict[str, list[np.ndarray]], extract: Callable[[np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.stack([extract(item) for item in part]) for name, part in items.items()}
 
 
 def trivial(wave: np.ndarray) -> np.ndarray:
@@ -60,27 +114,6 @@ def mean_and_deviation(features: np.ndarray) -> np.ndarray:
     return np.concatenate([features.mean(axis=0), features.std(axis=0)])
 
 
-def read_split(folder: Path, names: list[str], extension: str, bonafide: np.ndarray) -> Split:
-    with ThreadPoolExecutor(2) as pool:
-        waves = list(pool.map(audio.load, recordings.Recordings(folder, names, extension)))
-    return waves, bonafide
-
-
-def splits(cfg: Config) -> dict[str, Split]:
-    """The training set and each evaluation set that has keys."""
-    trials = read_protocol(cfg.data.protocols_path / cfg.data.train_protocol)
-    found = {"train": read_split(cfg.data.database_path / cfg.data.train_audio, trials.names, ".flac", trials.bonafide)}
-    for name, chosen in data_utils.evaluation_sets(cfg.data, cfg.eval).items():
-        if chosen.keys:
-            keys = read_keys(chosen.keys, subset=chosen.subset)
-            label_of = {name.removesuffix(".wav"): label for name, label in zip(keys.names, keys.bonafide.tolist())}
-            names = [name for name in chosen.names if name.removesuffix(".wav") in label_of]
-            entry = cfg.eval.catalogue[name]
-            labels = np.array([label_of[name.removesuffix(".wav")] for name in names])
-            found[name] = read_split(cfg.data.database_path / entry.audio, names, entry.extension, labels)
-    return found
-
-
 def extractor(frontend: torch.nn.Module, window_samples: int) -> Callable[[np.ndarray], np.ndarray]:
     def extract(wave: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -90,10 +123,6 @@ def extractor(frontend: torch.nn.Module, window_samples: int) -> Callable[[np.nd
 
 
 def logistic(train: np.ndarray, bonafide: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    from sklearn.linear_model import LogisticRegressionCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     # What scikit-learn 1.8 asks to be told; the last one for Python 3.10 does the same without.
     told = "use_legacy_attributes" in inspect.signature(LogisticRegressionCV).parameters
     newer: dict[str, Any] = {"l1_ratios": (0.0,), "use_legacy_attributes": False} if told else {}
@@ -112,17 +141,12 @@ def logistic(train: np.ndarray, bonafide: np.ndarray) -> Callable[[np.ndarray], 
 
 
 def trees(train: np.ndarray, bonafide: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     model = HistGradientBoostingClassifier(random_state=0, class_weight="balanced").fit(train, bonafide)
     return lambda rows: model.predict_proba(rows)[:, 1]
 
 
 def mixtures(train: list[np.ndarray], bonafide: np.ndarray, n_components: int = 64) -> Callable[..., np.ndarray]:
     """Log-likelihood ratio of two diagonal Gaussian mixtures over frames, averaged over each recording."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
     warnings.simplefilter("ignore", ConvergenceWarning)  # 30 rounds are as many as GMM baselines of the field take
     rng = np.random.default_rng(0)
     models = []
@@ -131,46 +155,6 @@ def mixtures(train: list[np.ndarray], bonafide: np.ndarray, n_components: int = 
         frames = frames[rng.permutation(len(frames))[:60_000]]  # enough for 64 components, in seconds
         models.append(GaussianMixture(n_components, covariance_type="diag", max_iter=30, random_state=0).fit(frames))
     return lambda items: np.array([models[0].score(f) - models[1].score(f) for f in items])
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=ROOT / "database" / "mini.yaml")
-    parser.add_argument("--json", type=Path, help="write the EERs here")
-    args = parser.parse_args(argv)
-    try:
-        cfg = load_config(args.config)
-        data = splits(cfg)
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    lfcc = extractor(LFCC(**cfg.model.lfcc.model_dump()), cfg.data.window_samples)
-    hidden = extractor(DistillMOS(freeze=True), cfg.data.window_samples)
-    evaluation = [name for name in data if name != "train"]
-    table: dict[str, dict[str, float]] = {}
-
-    def report(
-        system: str, fit: Callable[..., Callable[..., np.ndarray]], features: dict[str, list[np.ndarray]]
-    ) -> None:
-        stack = (lambda rows: rows) if features["train"][0].ndim == 2 else np.stack
-        scorer = fit(stack(features["train"]), data["train"][1])
-        table[system] = {}
-        for name in evaluation:
-            scores, bonafide = scorer(stack(features[name])), data[name][1]
-            table[system][name] = 100 * float(equal_error_rate(scores[bonafide], scores[~bonafide]).eer)
-        print(f"{system:52}" + "".join(f"{table[system][name]:16.1f}" for name in evaluation), flush=True)
-
-    print(f"{'EER %':52}" + "".join(f"{name:>16}" for name in evaluation))
-    report("trivial features, boosted trees", trees, {k: [trivial(w) for w in v[0]] for k, v in data.items()})
-    cepstra = {k: [lfcc(w) for w in v[0]] for k, v in data.items()}
-    statistics = {k: [mean_and_deviation(f) for f in v] for k, v in cepstra.items()}
-    report("LFCC mean and deviation, logistic regression", logistic, statistics)
-    report("LFCC, two 64-component Gaussian mixtures", mixtures, cepstra)
-    states = {k: [mean_and_deviation(hidden(w)) for w in v[0]] for k, v in data.items()}
-    report("DistillMOS mean and deviation, logistic regression", logistic, states)
-    if args.json:
-        args.json.write_text(json.dumps(table, indent=2) + "\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,84 +12,63 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_utils import evaluation_sets  # noqa: E402
-from eval_metrics import equal_error_rate  # noqa: E402
-from model import load_detector  # noqa: E402
-from qamo import InputError  # noqa: E402
-from qamo.audio import load as audio  # noqa: E402
-from qamo.config.load import load_config  # noqa: E402
-from qamo.export import onnx as onnx_export  # noqa: E402
-from qamo.inference.scorer import open_scorer  # noqa: E402
-from qamo.inference.scorer_torch import window_of  # noqa: E402
-from qamo.trials.keys import read_keys  # noqa: E402
+from benchmarks.measure import table
+from benchmarks.subjects import labelled_sets
+from eval_metrics import equal_error_rate
+from model import load_detector
+from qamo.audio import load as audio
+from qamo.command import Parser, run_command
+from qamo.config.load import load_config
+from qamo.export.onnx import export_onnx, quantize
+from qamo.inference.scorer import open_scorer
+from qamo.inference.scorer_torch import window_of
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser("onnx_cost.py", __doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--n", type=int, default=0, help="recordings of each set, evenly chosen; 0: all")
-    args = parser.parse_args(argv)
-    try:
-        measure(args.run, args.n)
-    except (InputError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(parser, command, argv)
 
 
-def measure(run: Path, n_recordings: int) -> None:
-    cfg = load_config(run / "config.yaml")
-    sets = evaluation_sets(cfg.data, cfg.eval)
-    window = window_of(run)
+def command(args: argparse.Namespace) -> int:
+    sets = labelled_sets(load_config(args.run / "config.yaml"), args.n)
+    window = window_of(args.run)
     with tempfile.TemporaryDirectory() as folder:
         full, small = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
-        onnx_export.export_onnx(load_detector(run), full, window_samples=window)
-        onnx_export.quantize(full, small)
-        sizes = [(run / "model.pt").stat().st_size, full.stat().st_size, small.stat().st_size]
-        ways = {
-            name: open_scorer(path, device="cpu", n_threads=1)
-            for name, path in (("PyTorch", run), ("ONNX", full), ("ONNX int8", small))
-        }
-        print("| way | MB | ms a clip | " + " | ".join(f"{name} EER %" for name in sets) + " | largest difference |")
-        print("| --- |" + " --- |" * (len(sets) + 3))
-        scores: dict[str, list[np.ndarray]] = {way: [] for way in ways}
-        seconds, n_clips, labels = dict.fromkeys(ways, 0.0), 0, []
-        for chosen in sets.values():
-            if chosen.keys is None:
-                raise InputError(f"{chosen.list}: no keys, so no EER; leave the set out of eval.sets")
-            keys = read_keys(chosen.keys, subset=chosen.subset)
-            path_of = {name.removesuffix(".wav"): path for name, path in zip(chosen.names, chosen.paths)}
-            label_of = {name.removesuffix(".wav"): label for name, label in zip(keys.names, keys.bonafide.tolist())}
-            step = max(1, len(keys) // n_recordings) if n_recordings else 1
-            names = [name for name in [*label_of][::step] if name in path_of]
-            labels.append(np.array([label_of[name] for name in names]))
-            rows = {way: np.empty(len(names)) for way in ways}
-            for place, name in enumerate(names):
-                wave = audio.fit_length(audio.load(path_of[name]), window)[None]
-                for way, scorer in ways.items():
-                    started = time.process_time()
-                    rows[way][place] = scorer(wave)[0]
-                    seconds[way] += time.process_time() - started
-            n_clips += len(names)
-            for way in ways:
-                scores[way].append(rows[way])
-        for (way, size), original in zip(zip(ways, sizes), [scores["PyTorch"]] * 3):
-            eers = [
-                f"{100 * equal_error_rate(values[label], values[~label]).eer:.2f}"
-                for values, label in zip(scores[way], labels)
-            ]
-            difference = max(float(np.abs(a - b).max()) for a, b in zip(scores[way], original))
-            speed = 1000 * seconds[way] / n_clips
-            print(f"| {way} | {size / 1e6:.1f} | {speed:.1f} | {' | '.join(eers)} | {difference:.1e} |")
-        counts = ", ".join(f"{name} {len(label)}" for name, label in zip(sets, labels))
-        print(f"\nOne thread, CPU time of scoring alone; recordings: {counts}.")
+        export_onnx(load_detector(args.run), full, window_samples=window)
+        quantize(full, small)
+        files = {"PyTorch": args.run / "model.pt", "ONNX": full, "ONNX int8": small}
+        sizes = {way: path.stat().st_size / 1e6 for way, path in files.items()}
+        files["PyTorch"] = args.run
+        scorers = {way: open_scorer(path, load_detector, device="cpu", n_threads=1) for way, path in files.items()}
+    seconds = dict.fromkeys(scorers, 0.0)
+    scores = {way: {name: np.empty(len(labels)) for name, (_, labels) in sets.items()} for way in scorers}
+    for name, (paths, _) in sets.items():
+        for index, path in enumerate(paths):
+            wave = audio.fit_length(audio.load(path), window)[None]
+            for way, scorer in scorers.items():
+                started = time.process_time()
+                scores[way][name][index] = scorer(wave)[0]
+                seconds[way] += time.process_time() - started
+    n_clips = sum(len(paths) for paths, _ in sets.values())
+    rows = []
+    for way, found in scores.items():
+        eers = [equal_error_rate(found[name][labels], found[name][~labels]).eer for name, (_, labels) in sets.items()]
+        gap = max(np.abs(found[name] - scores["PyTorch"][name]).max() for name in sets)
+        speed = f"{1000 * seconds[way] / n_clips:.1f}"
+        rows.append([way, f"{sizes[way]:.1f}", speed, *(f"{100 * eer:.2f}" for eer in eers), f"{gap:.1e}"])
+    header = ["way", "MB", "ms a clip", *(f"{name} EER %" for name in sets), "largest difference"]
+    counts = ", ".join(f"{name} {len(labels)}" for name, (_, labels) in sets.items())
+    print("\n".join([*table(header, rows), "", f"One thread, CPU time of scoring alone; recordings: {counts}."]))
+    return 0
 
 
 if __name__ == "__main__":

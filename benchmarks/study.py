@@ -22,22 +22,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from qamo import InputError, files  # noqa: E402
-from qamo.config.load import load_config, parse_assignments  # noqa: E402
-from qamo.config.schema import Config  # noqa: E402
-from qamo.evaluation.intervals import bootstrap_difference  # noqa: E402
-from qamo.evaluation.resampling import resampled_eers  # noqa: E402
-from qamo.training.folder import MODEL, RunFolder  # noqa: E402
-from qamo.trials.keys import read_keys  # noqa: E402
-from qamo.trials.scores import read_scores  # noqa: E402
+from benchmarks.measure import ROOT
+from benchmarks.measure import table as markdown
+from qamo import InputError, files
+from qamo.command import Parser, run_command
+from qamo.config.load import load_config, parse_assignments
+from qamo.config.schema import Config
+from qamo.evaluation.intervals import bootstrap_difference
+from qamo.evaluation.resampling import resampled_eers
+from qamo.training.folder import MODEL, RunFolder
+from qamo.trials.keys import Keys, read_keys
+from qamo.trials.scores import read_scores
 
 REFERENCE = "qamo"  # the system that every other is held against
 RESULTS = "results.json"
 N_RESAMPLES = 2000
-INTERRUPTED = 130
 
 PAPER: dict[str, Any] = {
     "model.head": "qamo",
@@ -79,36 +80,32 @@ for _name, _system in TRAINED.items():
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="study.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("study.py", __doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "database" / "mini.yaml", help="(database/mini.yaml)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME", help="(all)")
     parser.add_argument("--cache-gb", type=float, default=12.0, help="room for features (12 GB)")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the table")
     parser.add_argument("assignments", nargs="*", metavar="section.key=value", help="for every cell")
-    args = parser.parse_intermixed_args(argv)
-    try:
-        wanted = {REFERENCE, *args.systems, *(SYSTEMS[name].trained_as for name in args.systems)}
-        systems = [name for name in SYSTEMS if name in wanted]
-        seeds = list(dict.fromkeys(args.seeds))
-        more = {**parse_assignments(args.assignments), "run.feature_cache_gb": args.cache_gb}
-        cells = {(name, seed): cell(name, seed, args.config, more) for seed in seeds for name in systems}
-        for number, ((name, seed), each) in enumerate(cells.items(), start=1):
-            print(f"[{number}/{len(cells)}] {SYSTEMS[name].title}, seed {seed}", file=sys.stderr, flush=True)
-            status = carry_out(each)
-            if status:
-                print(f"study.py: stopped at {each.folder}; the same command goes on from there", file=sys.stderr)
-                return status
-        found = compare(systems, seeds, cells)
-        args.out.mkdir(parents=True, exist_ok=True)
-        files.write_json(args.out / "study.json", found | {"config": args.config.name, "more": args.assignments})
-        files.write_text(args.out / "study.md", table(found))
-        print(table(found), end="")
-    except (InputError, OSError) as error:
-        print(f"study.py: {error}", file=sys.stderr)
-        return 2
+    return run_command(parser, command, argv)
+
+
+def command(args: argparse.Namespace) -> int:
+    wanted = {REFERENCE, *args.systems, *(SYSTEMS[name].trained_as for name in args.systems)}
+    systems = [name for name in SYSTEMS if name in wanted]
+    seeds = list(dict.fromkeys(args.seeds))
+    more = {**parse_assignments(args.assignments), "run.feature_cache_gb": args.cache_gb}
+    cells = {(name, seed): cell(name, seed, args.config, more) for seed in seeds for name in systems}
+    for number, ((name, seed), each) in enumerate(cells.items(), start=1):
+        print(f"[{number}/{len(cells)}] {SYSTEMS[name].title}, seed {seed}", file=sys.stderr, flush=True)
+        if status := carry_out(each):
+            print(f"study.py: stopped at {each.folder}; the same command goes on from there", file=sys.stderr)
+            return status
+    found = compare(systems, seeds, cells)
+    args.out.mkdir(parents=True, exist_ok=True)
+    files.write_json(args.out / "study.json", found | {"config": args.config.name, "more": args.assignments})
+    files.write_text(args.out / "study.md", table(found))
+    print(table(found), end="")
     return 0
 
 
@@ -196,54 +193,57 @@ def compare(systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[s
         if entry.keys is None:
             raise InputError(f"eval.catalogue.{set_name}.keys: expected the labels of the set, found null")
         keys = read_keys(cfg.data.protocols_path / entry.keys, subset=entry.subset)
-        split: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
-        eers: dict[tuple[str, int], float] = {}
-        resampled: dict[str, np.ndarray] = {}
-        each_alone = np.arange(len(keys))  # every trial its own group: one draw of trials for all cells
-        groups = each_alone[keys.bonafide], each_alone[~keys.bonafide]
-        for name in systems:
-            draws = []
-            for seed in seeds:
-                row = json.loads((cells[name, seed].folder / RESULTS).read_text())["sets"][set_name]
-                values = keys.align(read_scores(row["scores"]))
-                split[name, seed] = pair = values[keys.bonafide], values[~keys.bonafide]
-                eers[name, seed] = row["eer"]
-                draws.append(resampled_eers(*pair, n_resamples=N_RESAMPLES, seed=0, groups=groups))
-            resampled[name] = 100 * np.mean(draws, axis=0)
-        rows = {}
-        for name in systems:
-            of_seeds = [eers[name, seed] for seed in seeds]
-            rows[name] = {
-                "eers": of_seeds,
-                "mean": round(statistics.mean(of_seeds), 4),
-                "deviation": round(statistics.stdev(of_seeds), 4) if len(seeds) > 1 else None,
-            }
-            if name != REFERENCE:
-                rows[name]["to_reference"] = _difference(
-                    statistics.mean(of_seeds) - statistics.mean(eers[REFERENCE, seed] for seed in seeds),
-                    resampled[name] - resampled[REFERENCE],
-                )
-                rows[name]["to_reference_by_seed"] = [
-                    _by_seed(split[name, seed], split[REFERENCE, seed], seed) for seed in seeds
-                ]
+        results = {
+            name: [_scored(cells[name, seed], set_name, keys) for seed in seeds]  # one for each seed
+            for name in systems
+        }
+        reference = results[REFERENCE]
+        rows = {name: _row(result, None if name == REFERENCE else reference, seeds) for name, result in results.items()}
         n_bonafide = int(keys.bonafide.sum())
         found["sets"][set_name] = {"n_bonafide": n_bonafide, "n_spoof": len(keys) - n_bonafide, "systems": rows}
     return found
 
 
-def _difference(value: float, draws: np.ndarray) -> dict[str, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (len(draws) + 1))
-    return {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4), "p": round(p, 4)}
+class Scored(NamedTuple):
+    """One cell on one set."""
+
+    eer: float  # in per cent
+    pair: tuple[np.ndarray, np.ndarray]  # scores of bona fide and of spoofed trials
+    draws: np.ndarray  # (N_RESAMPLES,) EERs in per cent of the trials drawn again
 
 
-def _by_seed(
-    system: tuple[np.ndarray, np.ndarray], reference: tuple[np.ndarray, np.ndarray], seed: int
-) -> dict[str, float]:
-    found = bootstrap_difference(*system, *reference, n_resamples=N_RESAMPLES, seed=seed)
-    in_percent = {key: round(100 * value, 4) for key, value in zip(("value", "low", "high"), found)}
-    return {"seed": seed, **in_percent, "p": round(found.p, 4)}
+def _scored(each: Cell, set_name: str, keys: Keys) -> Scored:
+    result = json.loads((each.folder / RESULTS).read_text())["sets"][set_name]
+    values = keys.align(read_scores(result["scores"]))
+    pair = values[keys.bonafide], values[~keys.bonafide]
+    every = np.arange(len(keys))  # every trial its own group: one draw of trials for all cells
+    groups = every[keys.bonafide], every[~keys.bonafide]
+    draws = 100 * resampled_eers(*pair, n_resamples=N_RESAMPLES, seed=0, groups=groups)
+    return Scored(result["eer"], pair, draws)
+
+
+def _row(results: list[Scored], reference: list[Scored] | None, seeds: Sequence[int]) -> dict[str, Any]:
+    """Figures of one system on one set."""
+    eers = [result.eer for result in results]
+    mean = statistics.mean(eers)
+    deviation = round(statistics.stdev(eers), 4) if len(eers) > 1 else None
+    row: dict[str, Any] = {"eers": eers, "mean": round(mean, 4), "deviation": deviation}
+    if reference is not None:
+        draws = np.mean([a.draws for a in results], axis=0) - np.mean([b.draws for b in reference], axis=0)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        p = min(1.0, 2 * (min(int((draws <= 0).sum()), int((draws >= 0).sum())) + 1) / (len(draws) + 1))
+        value = mean - statistics.mean(b.eer for b in reference)
+        row["to_reference"] = _rounded(value, low, high, p)
+        row["to_reference_by_seed"] = []
+        for seed, a, b in zip(seeds, results, reference):
+            alone = bootstrap_difference(*a.pair, *b.pair, n_resamples=N_RESAMPLES, seed=seed)
+            in_percent = _rounded(100 * alone.value, 100 * alone.low, 100 * alone.high, alone.p)
+            row["to_reference_by_seed"].append({"seed": seed, **in_percent})
+    return row
+
+
+def _rounded(value: float, low: float, high: float, p: float) -> dict[str, float]:
+    return {key: round(float(x), 4) for key, x in (("value", value), ("low", low), ("high", high), ("p", p))}
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -256,18 +256,17 @@ def table(found: Mapping[str, Any]) -> str:
         "number of comparisons). The interval tells what other trials would change; the deviation, what other seeds "
         "would.",
     ]
+    header = ["system", "EER", "deviation", "difference", "95 % interval", "p"]
     for set_name, part in found["sets"].items():
-        lines += ["", f"**{set_name}** ({part['n_bonafide']:,} bona fide, {part['n_spoof']:,} spoof)", ""]
-        lines += ["| system | EER | deviation | difference | 95 % interval | p |"]
-        lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+        rows = []
         for name, row in part["systems"].items():
             deviation = "-" if row["deviation"] is None else f"{row['deviation']:.2f}"
             against = ["-", "-", "-"]
-            if "to_reference" in row:
-                diff = row["to_reference"]
+            if diff := row.get("to_reference"):
                 against = [f"{diff['value']:+.2f}", f"{diff['low']:+.2f} to {diff['high']:+.2f}", f"{diff['p']:.3f}"]
-            columns = [SYSTEMS[name].title, f"{row['mean']:.2f}", deviation, *against]
-            lines.append(f"| {' | '.join(columns)} |")
+            rows.append([SYSTEMS[name].title, f"{row['mean']:.2f}", deviation, *against])
+        title = f"**{set_name}** ({part['n_bonafide']:,} bona fide, {part['n_spoof']:,} spoof)"
+        lines += ["", title, "", *markdown(header, rows, rule="---:")]
     return "\n".join(lines) + "\n"
 
 

@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 from qamo.command import DONE, Parser, run_command  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
 from builder import card, fetch, recipe, speakers, synthesis  # noqa: E402
 from qamo import InputError, files, progress  # noqa: E402
-from qamo.quality import predictors as mos  # noqa: E402
+from qamo.quality.cache import predict_files  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: 
     log.info("making %d bona fide and %d spoofed clips", n_bonafide, len(clips) - n_bonafide)
     _synthesise(out, clips, flite, jobs)
     log.info("predicting their MOS")
-    scores = mos.predict_files([out / clip.path for clip in clips], "distillmos", jobs=jobs, cache=out / "mos.cache")
+    scores = predict_files([out / clip.path for clip in clips], "distillmos", jobs=jobs, cache=out / "mos.cache")
     rated = {clip.path: round(float(score), 4) for clip, score in zip(clips, scores)}
     card.write_lists(out, sets, clips, rated)
     card.write_readme(out, identity, sets, clips, rated, packages, missing)

@@ -22,8 +22,6 @@ WITHOUT_TORCH = [
     "qamo.trials.protocol",
     "qamo.config.flags",
 ]
-# What is still to move to where it belongs: (file, module it imports).
-STILL = {("benchmarks.scale", name) for name in ("tests", "tests.support", "tests.support.tiny_corpus")}
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules() if room_of(name) in FLOOR))
@@ -34,7 +32,6 @@ def test_imports_go_down(module):
         for name in imports_of(module)
         if (room, room_of(name)) in FORBIDDEN
         or (room_of(name) != room and FLOOR.get(room_of(name), len(FLOORS)) >= FLOOR[room])
-        if (module, name) not in STILL
     ]
     assert wrong == []
 
@@ -52,7 +49,7 @@ def test_the_picture_and_the_page_of_the_rooms_are_current():
 
 def test_only_tests_import_tests():
     wrong = [(m, n) for m in modules() if room_of(m) != "tests" for n in imports_of(m) if room_of(n) == "tests"]
-    assert [pair for pair in wrong if pair not in STILL] == []
+    assert wrong == []
 
 
 def test_no_two_modules_import_each_other():

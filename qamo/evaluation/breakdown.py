@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +23,6 @@ import numpy as np
 from eval_metrics import EER, det_curve, equal_error_rate
 from qamo import InputError
 from qamo.evaluation.intervals import Difference, Interval, bootstrap_difference, bootstrap_eer
-
-Z95 = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,36 +177,6 @@ def mos_results(system: System, bands: Factor, *, n_resamples: int, seed: int) -
         masks = in_band & system.is_bonafide, in_band & ~system.is_bonafide
         results.append((level, measure(system, *masks, n_resamples=n_resamples, seed=seed)))
     return results
-
-
-class Correlation(NamedTuple):
-    n: int
-    pearson: float | None
-    spearman: float | None
-    low: float | None  # 95 % interval of Spearman's
-    high: float | None
-
-
-def correlation(x: np.ndarray, y: np.ndarray) -> Correlation:
-    """Pearson's and Spearman's correlation of (N,) and (N,), ties sharing their mean rank; None where undefined.
-
-    Source: the interval is that of Bonett and Wright 2000 (Psychometrika 65), by Fisher's z with variance
-    (1 + r^2 / 2) / (N - 3).
-    """
-    if len(x) < 4 or x.min() == x.max() or y.min() == y.max():
-        return Correlation(len(x), None, None, None, None)
-    pearson = float(np.corrcoef(x, y)[0, 1])
-    spearman = float(np.corrcoef(mean_ranks(x), mean_ranks(y))[0, 1])
-    half = Z95 * math.sqrt((1 + spearman**2 / 2) / (len(x) - 3))
-    z = math.atanh(min(max(spearman, -1 + 1e-12), 1 - 1e-12))
-    return Correlation(len(x), pearson, spearman, math.tanh(z - half), math.tanh(z + half))
-
-
-def mean_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, equal values sharing the mean of theirs: (N,) -> (N,)."""
-    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[codes]
 
 
 # Errors

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from eval_metrics import equal_error_rate
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import System
+from qamo.quality.agreement import correlation
 from qamo.report.charts import CLASSES, SHARE_AXIS, Axis, Chart, Line, histogram_lines, rounded
 from qamo.report.conditions import level_table
 from qamo.report.page import Section
@@ -54,7 +55,7 @@ def correlations(subject: Subject, mos: np.ndarray) -> Table:
     rows = []
     for system in subject.systems:
         for (_, name), mask in zip(CLASSES, (system.is_bonafide, ~system.is_bonafide)):
-            r = breakdown.correlation(mos[mask], system.values[mask])
+            r = correlation(mos[mask], system.values[mask])
             rows.append([system.label, name, r.n, (r.spearman, r.low, r.high), r.pearson])
     caption = "Correlation of MOS with the score, within each class"
     note = "A score that took no account of quality, nor of anything that goes with it, would have none."

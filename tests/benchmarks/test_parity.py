@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from benchmarks import parity
+from benchmarks.parity_checks import goldens, scores
+from benchmarks.parity_checks.goldens import CHECKS
 
-pytestmark = pytest.mark.skipif(not parity.GOLDENS.is_dir(), reason="the golden figures are not beside this checkout")
+pytestmark = pytest.mark.skipif(not goldens.GOLDENS.is_dir(), reason="the golden figures are not beside this checkout")
 
 
 @pytest.fixture(autouse=True)
@@ -18,29 +20,37 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("what", parity.CHECKS)
+@pytest.mark.parametrize("what", [what for what, check in CHECKS.items() if not check.full])
 def test_equal_to_the_published_code(what):
-    tolerance, difference = parity.CHECKS[what]
-    assert difference() <= tolerance
+    assert CHECKS[what].largest() <= CHECKS[what].tolerance
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", parity.FULL_CHECKS)
+@pytest.mark.parametrize("what", [what for what, check in CHECKS.items() if check.full])
 def test_equal_to_the_published_code_at_full_size(what):
-    tolerance, difference = parity.FULL_CHECKS[what]
-    assert difference() <= tolerance
+    assert CHECKS[what].largest() <= CHECKS[what].tolerance
 
 
 def test_a_wrong_shape_or_a_nan_is_an_infinite_difference():
-    assert parity.difference(torch.zeros(2), torch.zeros(3)) == float("inf")
-    assert parity.difference(torch.tensor([float("nan")]), torch.zeros(1)) == float("inf")
+    assert goldens.difference(torch.zeros(2), torch.zeros(3)) == float("inf")
+    assert goldens.difference(torch.tensor([float("nan")]), torch.zeros(1)) == float("inf")
+    assert goldens.Check(0.0, lambda: iter([0.0, float("nan"), 1.0]), False, "").largest() == float("inf")
 
 
-@pytest.mark.parametrize("backend", parity.BACKENDS)
+@pytest.mark.parametrize("backend", goldens.BACKENDS)
 def test_a_small_change_of_the_network_breaks_parity(backend, monkeypatch):
-    detect = parity.detector(backend)
+    detect = goldens.detector(backend)
     with torch.no_grad():
         detect.head.centroids[0, 0] += 1e-2
-    monkeypatch.setattr(parity, "detector", lambda _: detect)
-    tolerance, _ = next(v for k, v in parity.CHECKS.items() if "evaluation loss" in k)
-    assert parity._evaluation(backend) > tolerance
+    monkeypatch.setattr(scores, "detector", lambda _: detect)
+    check = CHECKS[f"{goldens.BACKENDS[backend]}: embeddings, cosines, scores, evaluation loss"]
+    assert check.largest() > check.tolerance
+
+
+def test_the_table_has_a_row_for_each_check_in_the_order_of_subjects(monkeypatch):
+    quick = {what: check._replace(differences=lambda: iter([0.0])) for what, check in CHECKS.items()}
+    monkeypatch.setattr(parity, "CHECKS", quick)
+    rows = [line for line in parity.lines(full=True) if line.startswith("|")][2:]
+    assert len(rows) == len(CHECKS)
+    assert rows[0].startswith("| XLS-R hidden states")
+    assert rows[-1].startswith("| full size")

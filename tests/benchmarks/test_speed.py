@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import json
 import subprocess
 import sys
 import threading
@@ -16,6 +16,9 @@ import torch
 
 import data_utils
 import model
+from benchmarks import evaluation, measure, plain, speed
+from benchmarks.parts import growth
+from qamo import InputError
 from qamo.config.parts import ModelConfig
 from qamo.config.schema import RawBoostConfig, ScoreConfig
 from qamo.evaluation.score_set import score_trials
@@ -34,15 +37,6 @@ TINY = {
     "xlsr": tiny_models.XLSR,
     "conformer_tcm": {"embedding_size": 16, "n_heads": 2, "kernel_size": 7, "n_blocks": 1},
 }
-
-
-@pytest.fixture(scope="module")
-def yardstick():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        return importlib.import_module("yardstick")
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
 
 
 @pytest.fixture(scope="module")
@@ -82,39 +76,39 @@ def scores_of(detector, paths, out, number_format="32"):
     return values_of(out)
 
 
-def test_scores_are_those_of_the_yardstick(yardstick, detector, paths, tmp_path):
-    yardstick.score(detector, paths, tmp_path / "plain.txt", batch_size=3, n_samples=N_SAMPLES)
-    plain = values_of(tmp_path / "plain.txt")
+def test_scores_are_those_of_the_yardstick(detector, paths, tmp_path):
+    plain.score(detector, paths, tmp_path / "plain.txt", batch_size=3, n_samples=N_SAMPLES)
+    slow = values_of(tmp_path / "plain.txt")
     exact = scores_of(detector, paths, tmp_path / "fast.txt")
     rough = scores_of(detector, paths, tmp_path / "bf16.txt", "bf16-mixed")
-    assert list(exact) == list(plain)
-    assert max(plain.values()) - min(plain.values()) > 1e-3  # so that the bounds below say something
-    assert max(abs(exact[name] - plain[name]) for name in plain) < 1e-5
-    assert 0 < max(abs(rough[name] - plain[name]) for name in plain) < 0.02
+    assert list(exact) == list(slow)
+    assert max(slow.values()) - min(slow.values()) > 1e-3  # so that the bounds below say something
+    assert max(abs(exact[name] - slow[name]) for name in slow) < 1e-5
+    assert 0 < max(abs(rough[name] - slow[name]) for name in slow) < 0.02
 
 
-def test_the_yardstick_leaves_the_front_end_as_it_was(yardstick, detector):
-    with yardstick.plainly(detector):
+def test_the_yardstick_leaves_the_front_end_as_it_was(detector):
+    with plain.plainly(detector):
         assert detector.frontend.plain
         assert detector.frontend.network.config._attn_implementation == "eager"
     assert not detector.frontend.plain
     assert detector.frontend.network.config._attn_implementation == "sdpa"
 
 
-def test_training_goes_where_the_yardstick_goes(yardstick, paths):
+def test_training_goes_where_the_yardstick_goes(paths):
     """Three steps of Adam with a rate at which they count; losses before each, weights after all."""
-    wave = torch.from_numpy(np.stack([yardstick.load(path, N_SAMPLES) for path in paths[:4]]))
+    wave = torch.from_numpy(np.stack([plain.load(path, N_SAMPLES) for path in paths[:4]]))
     bonafide, quality = torch.tensor([True, False, True, False]), torch.zeros(4, dtype=torch.int64)
     losses = []
     weights = []
-    for plain in (True, False):
+    for is_plain in (True, False):
         torch.manual_seed(0)
         detector = model.build_detector(ModelConfig.model_validate(TINY))
         optimizer = torch.optim.SGD(detector.parameters(), lr=1e-2)
         losses.append([])
         for _ in range(3):
-            if plain:
-                losses[-1].append(yardstick.step(detector, optimizer, wave, bonafide, quality))
+            if is_plain:
+                losses[-1].append(plain.step(detector, optimizer, wave, bonafide, quality))
                 continue
             loss = detector.train()(wave, bonafide, quality).losses["total"]
             optimizer.zero_grad()
@@ -127,8 +121,8 @@ def test_training_goes_where_the_yardstick_goes(yardstick, paths):
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
 
 
-def test_mixed_training_starts_from_nearly_the_same_loss(yardstick, detector, paths):
-    wave = torch.from_numpy(np.stack([yardstick.load(path, N_SAMPLES) for path in paths[:4]]))
+def test_mixed_training_starts_from_nearly_the_same_loss(detector, paths):
+    wave = torch.from_numpy(np.stack([plain.load(path, N_SAMPLES) for path in paths[:4]]))
     bonafide, quality = torch.tensor([True, False, True, False]), torch.zeros(4, dtype=torch.int64)
     detector.train()
     with precision.autocast("bf16-mixed", "cpu"):
@@ -139,7 +133,7 @@ def test_mixed_training_starts_from_nearly_the_same_loss(yardstick, detector, pa
     assert mixed.item() == pytest.approx(exact.item(), rel=0.02)
 
 
-def test_augmented_windows_are_those_of_the_yardstick(yardstick, paths):
+def test_augmented_windows_are_those_of_the_yardstick(paths):
     from qamo.audio import load as audio
     from qamo.audio.rawboost import rawboost
 
@@ -147,7 +141,7 @@ def test_augmented_windows_are_those_of_the_yardstick(yardstick, paths):
     for seed, path in enumerate(paths):
         wave = rawboost(audio.load(path), np.random.default_rng(seed), **options)
         found = audio.fit_length(wave, N_SAMPLES)
-        np.testing.assert_allclose(found, yardstick.augmented(path, N_SAMPLES, seed), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found, plain.augmented(path, N_SAMPLES, seed), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_workers", [0, 1, 3, 50])
@@ -180,7 +174,7 @@ def test_batches_are_the_same_for_any_number_of_workers(paths, n_workers):
 
     def batches(workers):
         source = data_utils.TrainSet(
-            trials, paths[0].parent, window_samples=N_SAMPLES, rule=rule, boost=RawBoostConfig(share=0.5)
+            trials, paths[0].parent, window_samples=N_SAMPLES, rule=rule, boost=RawBoostConfig(probability=0.5)
         )
         keys = data_utils.epoch_batches(n, 2, seed=1, epoch=3)
         return list(read_by_processes(source, keys, data_utils.collate, n_workers=workers))
@@ -218,23 +212,73 @@ def test_freed_memory_stays_and_is_used_again():
     assert n_faults < 1_000  # of 9,766 pages
 
 
-def test_the_benchmark_measures_and_writes_its_tables(tmp_path, monkeypatch):
-    done = subprocess.run(
-        [sys.executable, "-c", "import speed; print(speed.many_trials(300)['n'])"],
-        cwd=ROOT / "benchmarks",
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.split()[-1] == "300", done.stderr
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    speed = importlib.import_module("speed")
-    timed = {"wall_s": 2.0, "cpu_s": 1.0, "ratios": [1.0, 1.0], "rounds": 3}
-    half = {"wall_s": 1.0, "cpu_s": 0.25, "ratios": [1.5, 2.5], "rounds": 3}
-    part = {"n_clips": 2, "versions": {"yardstick": timed, "ours": half}, "load": 0.5, "largest_difference": 0.0}
-    loader = {"first_batch_s": 0.1}
-    about = dict.fromkeys(("date", "processor", "cores", "threads", "python", "torch", "transformers"), "x")
-    text = speed.tables({"machine": {**about, "gflops_peak": {"fp32 MKL": 100.0}}, "data": {**part, "loader": loader}})
+@pytest.mark.parametrize(("part", "says"), [("rawboost", "Ten minutes take"), ("startup", "score_ood_dataset")])
+def test_the_benchmark_measures_and_writes_its_tables(part, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(speed, "README", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text(f"before\n{speed.BEGIN}\nold\n{speed.END}\nafter\n")
+    assert speed.main(["--only", part, "--rounds", "1"]) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert says in text
+    assert "cannot run" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert set(json.loads((tmp_path / "results" / "speed.json").read_text())) == {part, "machine"}
+
+
+ABOUT = dict.fromkeys(("date", "processor", "cores", "threads", "python", "torch", "transformers"), "x")
+MACHINE = {**ABOUT, "gflops_peak": {"fp32 MKL": 100.0}}
+PLAIN = {"wall_s": 2.0, "cpu_s": 1.0, "ratios": [1.0, 1.0], "rounds": 3}
+HALF = {"wall_s": 1.0, "cpu_s": 0.25, "ratios": [1.5, 2.5], "rounds": 3}
+
+
+def test_the_table_tells_times_and_ratios():
+    versions = {"yardstick": PLAIN, "ours": HALF, "ours, decode and window only": HALF}
+    part = {"n_clips": 2, "versions": versions, "load": 0.5, "largest_difference": 0.0}
+    text = speed.tables({"machine": MACHINE, "data": {**part, "loader": {"first_batch_s": 0.1}}})
     assert "| ours | 0.5 | 0.125 | 2.00 (1.50 - 2.50) | 4.00 |" in text
+
+
+def test_what_a_machine_cannot_run_says_so_in_its_row():
+    """A processor without bf16, a version that fails, a part whose process is lost."""
+    scored = {**HALF, "gflops": 50.0, "largest_difference": 0.0}
+    part = {"n_clips": 2, "batch_size": 1, "load": 0.5, "peak_mb": {}, "gflops_peak": {"peak fp32 MKL": 100.0}}
+    found = {"machine": MACHINE, "scoring": {**part, "versions": {"yardstick": PLAIN, "bf16-mixed": scored}}}
+    assert "this processor has no bf16 products" in speed.tables(found)
+
+    def fails():
+        raise RuntimeError("no kernel\nfor this type")
+
+    timed = measure.in_turns({"yardstick": lambda: None, "bf16-mixed": fails}, 2)
+    assert timed["yardstick"]["rounds"] == 2
+    found["scoring"]["versions"] = timed
+    assert "| bf16-mixed | cannot run here: for this type | | | |" in speed.tables(found)
+    found["training"] = {"failed": "ended with status -9", "load": 0.0}
+    assert "**training** cannot run here: ended with status -9" in speed.tables(found)
+
+
+def test_a_child_process_that_fails_or_is_killed_is_a_sentence():
+    assert measure.in_child(measure.row, ["a", ""]) == "| a | |"
+    with pytest.raises(InputError, match=r"benchmarks.measure.table: .*missing 1 required positional"):
+        measure.in_child(measure.table, ["a"])
+    with pytest.raises(InputError, match=r"score_ood_dataset.py .*status 2: .*no such file"):
+        measure.run([ROOT / "score_ood_dataset.py", "none.txt", "none.csv"])
+
+
+def test_trials_are_scored_through_main_and_looked_at():
+    (row,) = growth.score_trials([30])
+    assert row["n"] == 30
+    assert row["peak_mb"] > 100
+    looks = growth.look_ahead(50)
+    assert looks["n"] == 50
+
+
+def test_the_evaluation_benchmark_compares_outputs(tmp_path, capsys):
+    (tmp_path / "scores.txt").write_text("a 1\nb 0\n")
+    (tmp_path / "meta.csv").write_text("file,label\na,bona-fide\nb,spoof\n")
+    words = [ROOT / "score_ood_dataset.py", "scores.txt", "meta.csv", "--resamples", "0"]
+    evaluation.compare("tiny", words, words, tmp_path, 1, "")
+    assert "same output  official:" in capsys.readouterr().out
 
 
 @pytest.mark.cuda

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+from benchmarks import study
 from eval_metrics import equal_error_rate
 from qamo.config.load import load_config
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 
-ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(scope="module")
-def study() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("study", ROOT / "benchmarks" / "study.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["study"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(study: ModuleType, corpus: Path, *words: str) -> int:
+def run(corpus: Path, *words: str) -> int:
     out = ["--config", str(corpus / "config.yaml"), "-o", str(corpus / "results")]
     cache = f"run.feature_cache={corpus / 'features'}"
     return study.main(["train.max_epochs=1", cache, *words, *out, "--systems", "qamo_max", "--seeds", "4"])
 
 
-def test_the_table_is_that_of_real_runs_and_a_second_start_runs_nothing(study, corpus, capfd):
-    assert run(study, corpus) == 0
+def test_the_table_is_that_of_real_runs_and_a_second_start_runs_nothing(corpus, capfd):
+    assert run(corpus) == 0
     runs = corpus / "exps" / "study"
     assert sorted(p.name for p in runs.iterdir()) == ["qamo_seed4"]
     assert list((corpus / "features").iterdir())  # one cache for all
@@ -71,14 +56,14 @@ def test_the_table_is_that_of_real_runs_and_a_second_start_runs_nothing(study, c
 
     times = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
     capfd.readouterr()
-    assert run(study, corpus) == 0
+    assert run(corpus) == 0
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == times
 
-    assert run(study, corpus, "train.lr=0.1") == 2  # other cells must not be mixed in
+    assert run(corpus, "train.lr=0.1") == 2  # other cells must not be mixed in
     assert "holds a run of another config: train.lr" in capfd.readouterr().err
 
 
-def test_every_cell_is_what_its_name_says(study, corpus):
+def test_every_cell_is_what_its_name_says(corpus):
     config = corpus / "config.yaml"
     cfgs = {name: study.cell(name, 2, config, {}).cfg for name in study.SYSTEMS}
     assert len(cfgs) == 11
@@ -95,7 +80,7 @@ def test_every_cell_is_what_its_name_says(study, corpus):
         assert cfg.train.enabled == (not name.endswith(("_softmax", "_max")) or name == "oc_softmax")
 
 
-def test_systems_that_are_equal_over_the_seeds_differ_by_nothing_in_any_draw_of_trials(study, corpus):
+def test_systems_that_are_equal_over_the_seeds_differ_by_nothing_in_any_draw_of_trials(corpus):
     """WCE has the scores of QAMO with the seeds exchanged: only where all seeds share a draw is the interval 0 to 0."""
     keys = read_keys(corpus / "meta.csv")
     scores = {seed: np.random.default_rng(seed).normal(size=len(keys)) + keys.bonafide for seed in (1, 2)}
@@ -117,6 +102,6 @@ def test_systems_that_are_equal_over_the_seeds_differ_by_nothing_in_any_draw_of_
     assert found["qamo"]["deviation"] == found["wce"]["deviation"] > 0
 
 
-def test_a_config_that_is_not_there_is_a_sentence(study, tmp_path, capsys):
+def test_a_config_that_is_not_there_is_a_sentence(tmp_path, capsys):
     assert study.main(["--config", str(tmp_path / "none.yaml")]) == 2
     assert "no such config file" in capsys.readouterr().err

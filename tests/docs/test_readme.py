@@ -34,6 +34,7 @@ import inference
 import main
 import model
 import serve
+from benchmarks.tiny_corpus import RATE, tone
 from eval_metrics import TDCFCoefficients
 from qamo import InputError
 from qamo.config.flags import config_from
@@ -41,7 +42,6 @@ from qamo.config.parts import XLSRConfig
 from qamo.config.schema import DataConfig, EvalConfig
 from qamo.evaluation import tdcf
 from qamo.export.model_card import LINES
-from tests.support.tiny_corpus import RATE, tone
 from tests.support.xlsr import as_fairseq, xlsr
 
 ROOT = Path(__file__).parents[2]

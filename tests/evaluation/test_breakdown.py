@@ -15,6 +15,7 @@ from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
 from qamo.evaluation.intervals import bootstrap_eer
+from qamo.quality import agreement
 
 
 def system(seed: int = 0, n: int = 400, gap: float = 1.5) -> System:
@@ -95,10 +96,10 @@ def test_correlations_are_scipys_also_with_ties(decimals):
     rng = np.random.default_rng(0)
     x = np.round(rng.normal(size=300), decimals)
     y = np.round(0.5 * x + rng.normal(size=300), decimals)
-    found = breakdown.correlation(x, y)
+    found = agreement.correlation(x, y)
     assert found.spearman == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
     assert found.pearson == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
-    assert np.array_equal(breakdown.mean_ranks(x), stats.rankdata(x))
+    assert np.array_equal(agreement.mean_ranks(x), stats.rankdata(x))
 
 
 def test_the_interval_of_spearmans_correlation_holds_the_truth_as_often_as_it_says():
@@ -108,7 +109,7 @@ def test_the_interval_of_spearmans_correlation_holds_the_truth_as_often_as_it_sa
     held = 0
     for _ in range(400):
         x, z = rng.normal(size=(2, 120))
-        found = breakdown.correlation(x, rho * x + np.sqrt(1 - rho**2) * z)
+        found = agreement.correlation(x, rho * x + np.sqrt(1 - rho**2) * z)
         assert found.low is not None
         assert found.high is not None
         held += found.low <= truth <= found.high
@@ -116,8 +117,8 @@ def test_the_interval_of_spearmans_correlation_holds_the_truth_as_often_as_it_sa
 
 
 def test_a_correlation_with_a_constant_is_undefined():
-    assert breakdown.correlation(np.ones(9), np.arange(9.0)).spearman is None
-    assert breakdown.correlation(np.arange(3.0), np.arange(3.0)).pearson is None
+    assert agreement.correlation(np.ones(9), np.arange(9.0)).spearman is None
+    assert agreement.correlation(np.arange(3.0), np.arange(3.0)).pearson is None
 
 
 def test_mos_bands_put_a_mos_at_an_edge_above_it():

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import predict_mos
-from qamo.quality import predictors as mos
+from qamo.quality.cache import predict_files
 from qamo.trials.keys import read_keys
 from qamo.trials.protocol import read_protocol
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(folder) -> list[str]:
-    scores = mos.predict_files([folder / f"{name}.flac" for name in NAMES], "distillmos")
+    scores = predict_files([folder / f"{name}.flac" for name in NAMES], "distillmos")
     return [f"{score:.4f}" for score in scores]
 
 
@@ -160,3 +160,17 @@ def test_the_authors_own_mos_files_can_be_compared(capsys):
     assert counts["all"][:2] == ["25380", "1.000"]
     assert counts["bona fide"][0] == "2580"
     assert "spoof A06" in counts
+
+
+@pytest.mark.parametrize("bad", ["nan", "99", "-1", "inf", "good"])
+def test_compare_refuses_what_is_no_mos(bad, tmp_path, capsys):
+    good, protocol, listed = tmp_path / "good.txt", tmp_path / "protocol.txt", tmp_path / "list.txt"
+    good.write_text("n0 3\nn1 4\n")
+    protocol.write_text(f"S n0 - - bonafide 3.0\nS n1 - A01 spoof {bad}\n")
+    listed.write_text(f"n0 3.0\nn1 {bad}\n")
+    for path in (protocol, listed):
+        assert run("compare", good, path) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert path.name in said
+        assert bad in said

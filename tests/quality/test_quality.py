@@ -23,9 +23,9 @@ from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
 from qamo.config.load import load_config
 from qamo.config.schema import QualityConfig, RawBoostConfig
-from qamo.quality import predictors as mos
-from qamo.quality.augmented_mos import AugmentedMOS
+from qamo.quality.cache import AugmentedMOS, predict_files
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality
+from qamo.quality.predictors import build_predictor
 from qamo.training.checkpoint import read_checkpoint
 from qamo.training.folder import training_identity
 from qamo.training.loader import read_by_processes
@@ -126,7 +126,7 @@ def predicting_set(corpus: Path, cache: Path | None = None, edge: float = 2.0) -
 def edge(built_corpus: Path) -> float:
     """A MOS that parts the augmented bona fide speech of epoch 2, away from any of it."""
     source = predicting_set(built_corpus)
-    heard = mos.build_predictor("distillmos")
+    heard = build_predictor("distillmos")
     values = np.sort(heard([boosted(source, 2, i) for i in augmented_bonafide(source, 2)]))
     assert len(values) >= 3
     widest = int(np.argmax(np.diff(values)))
@@ -146,7 +146,7 @@ def augmented_bonafide(source: TrainSet, epoch: int) -> list[int]:
 
 def test_only_the_class_of_augmented_bona_fide_speech_is_that_of_its_mos(built_corpus, edge):
     source = predicting_set(built_corpus, edge=edge)
-    heard = mos.build_predictor("distillmos")
+    heard = build_predictor("distillmos")
     items = [source[2, i] for i in range(24)]
     for item in items:
         value = source.trials.mos[item.trial]
@@ -231,7 +231,7 @@ def test_a_start_with_predicted_classes_says_that_the_protocol_has_other_mos(cor
     found = data.train.trials
     indices = np.flatnonzero(found.bonafide).tolist()
     lines = (corpus / "train.txt").read_text().splitlines()
-    for index, score in zip(indices, mos.predict_files([data.train.paths[i] for i in indices], "distillmos")):
+    for index, score in zip(indices, predict_files([data.train.paths[i] for i in indices], "distillmos")):
         lines[index] = f"{lines[index].rpartition(' ')[0]} {score:.4f}"
     (corpus / "train.txt").write_text("\n".join(lines))
     caplog.clear()

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 import model
+from benchmarks.tiny_corpus import tone
 from model import Detector, build_detector
 from qamo.config.load import load_config
 from qamo.config.parts import ModelConfig
 from qamo.training.loader import Batch
-from tests.support.tiny_corpus import tone
 
 BACKENDS = ["conformer_tcm", "nes2net"]
 

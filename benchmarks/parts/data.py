@@ -1,0 +1,130 @@
+"""Data: decoding, RawBoost and window on one core, the loader's first batch, and each algorithm of RawBoost."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import data_utils
+from benchmarks import plain, subjects
+from benchmarks.measure import YARDSTICK, in_child, in_turns, peak_mb, ratio_table
+from benchmarks.measure import table as markdown
+from qamo.audio import load as audio
+from qamo.audio.rawboost import rawboost
+from qamo.config.schema import RawBoostConfig
+from qamo.quality.classes import QualityRule
+from qamo.training.loader import read_by_processes
+from qamo.trials.protocol import Trials
+
+RAWBOOST_4 = RawBoostConfig().model_dump(exclude={"probability"})
+
+
+def measure(rounds: int, n_clips: int = 40) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = subjects.make_clips(Path(folder), n_clips)
+
+        def ours(path: Path, seed: int) -> np.ndarray:
+            wave = rawboost(audio.load(path), np.random.default_rng(seed), **RAWBOOST_4)
+            return audio.fit_length(wave)
+
+        def plainly(path: Path, seed: int) -> np.ndarray:
+            return plain.augmented(path, audio.WINDOW_SAMPLES, seed)
+
+        gaps = [float(np.abs(ours(path, i) - plainly(path, i)).max()) for i, path in enumerate(paths[:6])]
+        versions = {
+            YARDSTICK: lambda: [plainly(path, i) for i, path in enumerate(paths)],
+            "ours": lambda: [ours(path, i) for i, path in enumerate(paths)],
+            "ours, decode and window only": lambda: [audio.fit_length(audio.load(path)) for path in paths],
+        }
+        timed = in_turns(versions, rounds)
+    found = {"n_clips": n_clips, "versions": timed, "largest_difference": max(gaps)}
+    return {**found, "loader": in_child(loader_start)}
+
+
+def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
+    """Seconds from asking for a training epoch to its first batch of 20, and the memory of a worker, MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = subjects.make_clips(Path(folder), n_clips)
+        trials = Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
+        rule = QualityRule(np.array([2.5]), "lower")
+        source = data_utils.TrainSet(
+            trials, Path(folder), window_samples=audio.WINDOW_SAMPLES, rule=rule, boost=RawBoostConfig()
+        )
+        keys = data_utils.epoch_batches(n_clips, 20, seed=0, epoch=0)
+        started = time.perf_counter()
+        batches = read_by_processes(source, keys, data_utils.collate, n_workers=n_workers)
+        next(batches)
+        first_s = time.perf_counter() - started
+        for _ in range(3):
+            next(batches)
+        return {"first_batch_s": first_s, **_memory_of_children()}
+
+
+def _memory_of_children() -> dict[str, float]:
+    """The largest private and proportional memory of a child of this process, MB; nothing where /proc lacks it."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    if not children.exists():
+        return {}
+    own, pss = [], []
+    for pid in children.read_text().split():
+        rows = dict(line.split(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+        own.append(sum(float(rows[k].split()[0]) for k in ("Private_Clean", "Private_Dirty")) / 1024)
+        pss.append(float(rows["Pss"].split()[0]) / 1024)
+    return {"worker_private_mb": max(own), "worker_pss_mb": max(pss)}
+
+
+def table(part: dict[str, Any]) -> list[str]:
+    loader, ours = part["loader"], part["versions"]["ours"]
+    rate = "" if "failed" in ours else f"{part['n_clips'] / ours['cpu_s']:.0f} clips a second of one core, all of them "
+    text = (
+        f"{rate}augmented. Largest difference of a sample: {part['largest_difference']:.1e}. First batch of 20 after "
+        f"{loader['first_batch_s']:.2f} s"
+    )
+    if "worker_pss_mb" in loader:
+        text += f"; a worker has {loader['worker_private_mb']:.0f} MB of its own "
+        text += f"({loader['worker_pss_mb']:.0f} MB with its share of what is common)"
+    title = "Data: decode, RawBoost 4, window, one core, clips of 4 to 4.8 s"
+    return [*ratio_table(title, part, part["n_clips"], "clip"), f"{text}.", ""]
+
+
+# ---- RawBoost
+
+
+def measure_rawboost(rounds: int, n_seeds: int = 8) -> dict[str, Any]:
+    """Milliseconds of each algorithm beside the plain version, and what ten minutes take."""
+
+    def boost(function: Callable[..., Any], algorithm: int, n_s: int, n_seeds: int) -> None:
+        wave = np.random.default_rng(0).normal(0, 0.1, n_s * audio.SAMPLE_RATE).astype(np.float32)
+        for seed in range(n_seeds):
+            function(wave, np.random.default_rng(seed), algorithm=algorithm, **plain.RAWBOOST)
+
+    found: dict[str, Any] = {"ms": {}}
+    for algorithm in (1, 2, 3, 4, 5, 8):
+        versions = {YARDSTICK: plain.rawboost, "ours": rawboost}
+        timed = in_turns({k: functools.partial(boost, v, algorithm, 4, n_seeds) for k, v in versions.items()}, rounds)
+        found["ms"][str(algorithm)] = {name: 1000 * row["wall_s"] / n_seeds for name, row in timed.items()}
+    before, started = peak_mb(), time.perf_counter()
+    boost(rawboost, 4, 600, 1)
+    return {**found, "ten_minutes_s": time.perf_counter() - started, "ten_minutes_mb": peak_mb() - before}
+
+
+def rawboost_table(part: dict[str, Any]) -> list[str]:
+    rows = [
+        [algorithm, f"{ms[YARDSTICK]:.1f}", f"{ms['ours']:.1f}", f"{ms[YARDSTICK] / ms['ours']:.1f}"]
+        for algorithm, ms in part["ms"].items()
+    ]
+    return [
+        "**RawBoost** of a clip of 4 s, milliseconds, beside a plain version with the same result",
+        "",
+        *markdown(["algorithm", "plain", "ours", "ratio"], rows),
+        "",
+        f"Ten minutes take {part['ten_minutes_s']:.1f} s and {part['ten_minutes_mb']:.0f} MB.",
+        "",
+    ]
