@@ -116,7 +116,7 @@ def predicting_set(corpus: Path, cache: Path | None = None, edge: float = 2.0) -
         window_samples=8000,
         rule=QualityRule(np.array([edge]), "predict"),
         seed=5,
-        boost=RawBoostConfig(share=0.6),
+        boost=RawBoostConfig(probability=0.6),
         mos_of=AugmentedMOS(cache),
     )
 
