@@ -178,22 +178,23 @@ class TrainingData:
     def of_process(self, fabric: Fabric) -> Batches:
         """What one process of a training reads: its share of each training batch, every n-th batch of the dev set."""
         rank, world_size = fabric.global_rank, fabric.world_size
-        n_dev = len(self.dev)
-        dev_starts = range(0, n_dev, self.batch_size)
-        dev_keys = [[(0, i) for i in range(start, min(start + self.batch_size, n_dev))] for start in dev_starts]
+        size, n_dev, seed = self.batch_size, len(self.dev), self.train.seed
+        dev_keys = [[(0, i) for i in range(start, min(start + size, n_dev))] for start in range(0, n_dev, size)]
 
-        def train(epoch: int, first_step: int) -> Iterator[Batch]:
-            order = {"seed": self.train.seed, "epoch": epoch, "first_step": first_step}
-            keys = epoch_batches(len(self.train), self.batch_size, **order, rank=rank, world_size=world_size)
-            return map(fabric.to_device, self._read(self.train, keys))
+        def read(source: TrainSet, keys: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
+            return map(fabric.to_device, read_by_processes(source, keys, collate, n_workers=self.n_workers))
+
+        def train(epoch: int, step: int) -> Iterator[Batch]:
+            order = {"seed": seed, "epoch": epoch, "first_step": step, "rank": rank, "world_size": world_size}
+            return read(self.train, epoch_batches(len(self.train), size, **order))
 
         return Batches(
             train=train,
-            dev=lambda: map(fabric.to_device, self._read(self.dev, dev_keys[rank::world_size])),
-            steps_per_epoch=len(self.train) // self.batch_size,
+            dev=lambda: read(self.dev, dev_keys[rank::world_size]),
+            steps_per_epoch=len(self.train) // size,
             n_dev_batches=len(dev_keys),
             names=self.train.trials.names,
-            seed=self.train.seed,
+            seed=seed,
             provenance=self.provenance,
         )
 
@@ -201,9 +202,6 @@ class TrainingData:
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint tells of its data."""
         return {"seed": self.train.seed, "window_samples": self.train.window_samples, "data": self.facts}
-
-    def _read(self, source: TrainSet, keys: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
-        return read_by_processes(source, keys, collate, n_workers=self.n_workers)
 
 
 def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_quality: bool = True) -> TrainingData:

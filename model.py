@@ -25,7 +25,7 @@ from qamo import InputError
 from qamo.config.keys import Role, keys_of
 from qamo.config.parts import ModelConfig
 from qamo.networks.conformer_tcm import ConformerTCM
-from qamo.networks.contract import BackEnd, Features, FrontEnd, Gather, Head
+from qamo.networks.contract import BackEnd, FrontEnd, Head
 from qamo.networks.distillmos import DistillMOS
 from qamo.networks.lfcc import LFCC
 from qamo.networks.nes2net import Nes2Net
@@ -72,8 +72,8 @@ class Detector(nn.Module):
         self.frontend = frontend
         self.backend = backend
         self.head = head
-        self.feature_cache: Features | None = None
-        self.gather: Gather | None = None
+        self.feature_cache: Callable[[FrontEnd, Tensor], Tensor] | None = None
+        self.gather: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor | None]] | None = None
         self.frontend_chunks = 1
 
     def forward(self, wave: Tensor, bonafide: Tensor | None = None, quality: Tensor | None = None) -> Output:

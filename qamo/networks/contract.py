@@ -1,8 +1,6 @@
-"""The contract of front ends, back ends and heads as types, for the rooms that meet them only through a detector.
+"""Front ends, back ends, heads and the detector as types: what the rooms below model.py may ask of them.
 
-A class fits by what it has, and derives from nothing but nn.Module: mypy compares the classes in the dicts of model.py
-with the protocols below.
-
+A class fits by what it has; mypy compares those in the dicts of model.py with the protocols below.
 Shapes: B utterances, T samples at 16 kHz, F frames, D features, E embedding.
 """
 
@@ -18,7 +16,6 @@ class Part(Protocol):
     """What of nn.Module is asked of every part."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
-
     def state_dict(self) -> dict[str, Any]: ...
 
 
@@ -44,29 +41,18 @@ class Head(Part, Protocol):
     """(B, E) -> (B,), higher means bona fide; one with centroids also has `cosines`: (B, E) -> (B, K)."""
 
     def __call__(self, embedding: Tensor) -> Tensor: ...
-
-    def loss(self, embedding: Tensor, bonafide: Tensor, quality: Tensor | None = None) -> dict[str, Tensor]:
-        """The terms of the loss, "total" among them; bonafide: (B,) bool, quality: (B,) int64, None on the dev set."""
-        ...
-
-
-Features = Callable[[FrontEnd, Tensor], Tensor]  # (front end, (B, T)) -> (B, F, D)
-# This process's (features, bonafide, quality) -> those of all processes.
-Gather = Callable[[Tensor, Tensor, "Tensor | None"], "tuple[Tensor, Tensor, Tensor | None]"]
+    def loss(self, embedding: Tensor, bonafide: Tensor, quality: Tensor | None = None) -> dict[str, Tensor]: ...
 
 
 class Detector(Part, Protocol):
-    """`model.Detector`, as the rooms below model.py see it."""
+    """`model.Detector`; its docstring says what the attributes are."""
 
     config: dict[str, Any]
     frontend: FrontEnd
-    backend: BackEnd
     head: Head
-    feature_cache: Features | None
-    gather: Gather | None
+    feature_cache: Callable[[FrontEnd, Tensor], Tensor] | None
+    gather: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor | None]] | None
 
     def __call__(self, wave: Tensor, bonafide: Tensor | None = None, quality: Tensor | None = None) -> Any: ...
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
-
     def eval(self) -> Any: ...

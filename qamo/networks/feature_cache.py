@@ -111,13 +111,9 @@ def attach(detector: Detector, run: RunConfig, precision: str) -> None:
     if run.feature_cache is None or not frontend.frozen:
         return
     section = detector.config[detector.config["frontend"]]
-    settings = {"precision": precision if frontend.mixed else "32", **section}
-    detector.feature_cache = FeatureCache(
-        run.feature_cache,
-        frontend,
-        identity=json.dumps(settings, sort_keys=True),
-        max_bytes=run.feature_cache_gb * 1e9,
-    )
+    identity = json.dumps({"precision": precision if frontend.mixed else "32", **section}, sort_keys=True)
+    max_bytes = run.feature_cache_gb * 1e9
+    detector.feature_cache = FeatureCache(run.feature_cache, frontend, identity=identity, max_bytes=max_bytes)
 
 
 def fingerprint(module: Part, identity: str = "") -> str:

@@ -33,24 +33,12 @@ Compiled = list[tuple[re.Pattern[str], str]]
 # Classes that fairseq files may mention besides tensors and plain types: training arguments in several guises.
 # Their objects are read as empty ones; no code of theirs, or of anybody's, runs.
 FAIRSEQ_CLASSES = (
-    "argparse.Namespace",
-    "omegaconf.dictconfig.DictConfig",
-    "omegaconf.listconfig.ListConfig",
-    "omegaconf.base.ContainerMetadata",
-    "omegaconf.base.Metadata",
-    "omegaconf.nodes.AnyNode",
-    "omegaconf.nodes.StringNode",
-    "omegaconf.nodes.IntegerNode",
-    "omegaconf.nodes.FloatNode",
-    "omegaconf.nodes.BooleanNode",
-    "omegaconf.nodes.EnumNode",
-    "fairseq.data.dictionary.Dictionary",
-    "typing.Any",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.dtype",
-    "_codecs.encode",
+    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "String", "Integer", "Float", "Boolean", "Enum")),
+    *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
+    *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
     *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "str", "float")),
+    *("argparse.Namespace", "fairseq.data.dictionary.Dictionary", "typing.Any", "_codecs.encode"),
+    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype"),
 )
 
 # ---- files
@@ -128,15 +116,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _download(name: str) -> dict[str, Tensor]:
     """A hub repository's weights, from its cache or over the network with a progress bar."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HTTPError
 
     try:
         config = hf_hub_download(name, "config.json")
         try:
             hf_hub_download(name, "model.safetensors")
-        except LocalEntryNotFoundError:  # offline, where the cache may hold the older format
-            hf_hub_download(name, "pytorch_model.bin")
-        except EntryNotFoundError:
+        except EntryNotFoundError:  # there, or offline in the cache, is the older format alone
             hf_hub_download(name, "pytorch_model.bin")
     except (OSError, ValueError, HTTPError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -62,14 +62,6 @@ def gather_rows(fabric: Fabric, rows: Tensor) -> Tensor:
     return torch.cat([part[:n] for part, n in zip(parts, lengths)]).to(rows.device)
 
 
-def gather_interleaved(fabric: Fabric, rows: Tensor, total: int) -> Tensor:
-    """Rows that were dealt out to the processes one by one, back in the order in which they were dealt."""
-    if fabric.world_size == 1:
-        return rows
-    indices = [index for rank in range(fabric.world_size) for index in range(rank, total, fabric.world_size)]
-    return gather_rows(fabric, rows)[torch.tensor(indices).argsort()]
-
-
 def _gather_equal(rows: Tensor, world_size: int) -> list[Tensor]:
     """`rows` of each process, of which all hold equally many. As bytes: every backend carries those exactly."""
     rows = rows.contiguous()

@@ -51,9 +51,9 @@ def read_by_processes(
     keys = list(batches)
     n_workers = min(n_workers, len(keys))
     read: DataLoader[Any] = DataLoader(
-        _Caught(dataset),
-        batch_sampler=keys,
-        collate_fn=_CollateCaught(collate),
+        _WholeBatches(dataset, collate),
+        batch_size=None,
+        sampler=keys,
         num_workers=n_workers,
         worker_init_fn=functools.partial(_quiet_worker, os.getpid()),
         pin_memory=torch.cuda.is_available(),
@@ -72,25 +72,18 @@ def read_by_processes(
         ) from None
 
 
-class _Caught(Dataset[Any]):
+class _WholeBatches(Dataset[Any]):
     """Hands an InputError over as a value: raised in a worker it would arrive wrapped in a traceback's text."""
 
-    def __init__(self, dataset: Dataset[Any]):
+    def __init__(self, dataset: Dataset[Any], collate: Callable[..., Any]):
         self.dataset = dataset
+        self.collate = collate
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, keys: Iterable[Any]) -> Any:
         try:
-            return self.dataset[key]
+            return self.collate([self.dataset[key] for key in keys])
         except InputError as error:
             return error
-
-
-class _CollateCaught:
-    def __init__(self, collate_fn: Callable[..., Any]):
-        self.collate_fn = collate_fn
-
-    def __call__(self, items: Sequence[Any]) -> Any:
-        return next((item for item in items if isinstance(item, InputError)), None) or self.collate_fn(items)
 
 
 def _quiet_worker(parent: int, worker: int) -> None:

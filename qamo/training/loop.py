@@ -24,14 +24,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.config.schema import TrainConfig
 from qamo.networks.contract import Detector
 from qamo.progress import progress
-from qamo.training.gather import gather_batch, gather_interleaved, gather_rows, set_anywhere
+from qamo.training.gather import gather_batch, gather_rows, set_anywhere
 from qamo.training.loader import Batch, Batches
 from qamo.training.signals import Interrupted, StopFlag, stopping_on_signals
 from qamo.training.state import LAST, Saver, TrainState, read_last, resume
@@ -140,34 +140,36 @@ def dev_loss(fabric: Fabric, detector: Detector, batches: Batches, stop: StopFla
     """
     detector.eval()
     n_common = batches.n_dev_batches // fabric.world_size  # batches that every process has
-    n_mine = len(range(fabric.global_rank, batches.n_dev_batches, fabric.world_size))
-    rows = []  # (3,) a trial: index, score, label
-    losses = []  # (2,) a batch: sum of its losses, trials
+    mine = range(fabric.global_rank, batches.n_dev_batches, fabric.world_size)
+    rows = [torch.zeros(0, 3, dtype=torch.float64)]  # (3,) a trial: index, score, label
+    losses = rows.copy()  # (3,) a batch: number, sum of its losses, trials
     with torch.inference_mode(), fabric.autocast():
-        for i, batch in enumerate(progress(batches.dev(), "dev", total=n_mine, unit="batch")):
+        for i, batch in enumerate(progress(batches.dev(), "dev", total=len(mine), unit="batch")):
             output = detector(batch.wave, batch.bonafide)
             n = len(batch.bonafide)
-            losses.append([output.losses["total"].double().item() * n, n])
+            loss = output.losses["total"].double().item()
+            losses.append(torch.tensor([[mine[i], loss * n, n]], dtype=torch.float64))
             columns = batch.indices.double(), output.score.double(), batch.bonafide.double()
             rows.append(torch.stack(columns, dim=1).cpu())
             if i < n_common and set_anywhere(fabric, stop.asked)[0]:
                 return None
-    per_batch = gather_interleaved(
-        fabric, torch.tensor(losses, dtype=torch.float64).reshape(-1, 2), batches.n_dev_batches
-    )
-    trials = gather_rows(fabric, torch.cat(rows) if rows else torch.zeros(0, 3, dtype=torch.float64))
-    trials = trials[trials[:, 0].argsort()]
-    sums = np.cumsum(per_batch.numpy(), axis=0)[-1]  # one after the other, in the order of the dev set
-    loss = float(sums[0] / sums[1])
+    # In the order of the dev set, whichever process had which batch.
+    per_batch, trials = (_sorted(gather_rows(fabric, torch.cat(some))) for some in (losses, rows))
+    _, total, n_trials = np.cumsum(per_batch, axis=0)[-1]  # one after the other, unlike sum()
+    loss = float(total / n_trials)
     if not math.isfinite(loss):
         raise InputError(
             f"the dev loss is {loss}: the weights have diverged; the last good state is kept; "
             "lower train.lr and start the run anew under another --name"
         )
-    score, label = trials[:, 1].numpy(), trials[:, 2].numpy() > 0
+    score, label = trials[:, 1], trials[:, 2] > 0
     bonafide, spoof = score[label], score[~label]
     eer = 100 * float(equal_error_rate(bonafide, spoof).eer) if len(bonafide) and len(spoof) else math.nan
     return {"dev_loss": loss, "dev_eer": eer}
+
+
+def _sorted(rows: Tensor) -> np.ndarray:
+    return rows[rows[:, 0].argsort()].numpy()
 
 
 def end_epoch(
