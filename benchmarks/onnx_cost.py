@@ -48,7 +48,7 @@ def command(args: argparse.Namespace) -> int:
         files = {"PyTorch": args.run / "model.pt", "ONNX": full, "ONNX int8": small}
         sizes = {way: path.stat().st_size / 1e6 for way, path in files.items()}
         files["PyTorch"] = args.run
-        scorers = {way: open_scorer(path, load_detector, device="cpu", n_threads=1) for way, path in files.items()}
+        scorers = {way: open_scorer(path, device="cpu", n_threads=1) for way, path in files.items()}
     seconds = dict.fromkeys(scorers, 0.0)
     scores = {way: {name: np.empty(len(labels)) for name, (_, labels) in sets.items()} for way in scorers}
     for name, (paths, _) in sets.items():

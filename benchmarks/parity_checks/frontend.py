@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import model
 from benchmarks.parity_checks.goldens import GOLDENS, check, detector, difference, golden, relative, waves
 from qamo import InputError
 from qamo.config.parts import ModelConfig
 from qamo.networks.published import published_names
+from qamo.networks.xlsr import XLSR
 
 
 @check("XLS-R hidden states, frames and layers (tiny network)", 1e-5)
@@ -63,7 +63,7 @@ def full_size() -> Iterator[float]:
 @functools.cache
 def full_features() -> Tensor:
     cfg = ModelConfig()
-    frontend = model.FRONTENDS["xlsr"](**cfg.xlsr.model_dump() | {"weights": None, "uninitialized": True}).eval()
+    frontend = XLSR(**cfg.xlsr.model_dump() | {"weights": None, "uninitialized": True}).eval()
     names = [f"frontend.{name}" for name in frontend.state_dict()]
     published = {k: v.removeprefix("frontend.") for k, v in published_names(names, "conformer_tcm").items()}
     fill(frontend, published)

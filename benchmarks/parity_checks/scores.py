@@ -75,7 +75,8 @@ def full_size(backend: str, prefix: str) -> Iterator[float]:
     torch.manual_seed(0)
     back = model.BACKENDS[backend](1024, **getattr(ModelConfig(), backend).model_dump())
     head = QAMO(back.dim, **QAMO_OPTIONS)
-    detect = model.Detector(torch.nn.Identity(), back, head).eval()
+    none: Any = torch.nn.Identity()  # features come in
+    detect = model.Detector(none, back, head).eval()
     fill(detect, published_names(detect.state_dict(), backend))
     output = detect(full_features())
     yield difference(head.cosines(output.embedding), arrays[f"{prefix}_scores"])
