@@ -5,6 +5,7 @@ Nothing here imports torch: a list of 600,000 names is read and looked at in sec
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -91,26 +92,27 @@ def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") ->
     if how == "exist":
         return
 
-    def faults_of(chunk: Sequence[Path]) -> list[str]:
-        faults = []
-        for path in chunk:
-            if how == "header":
-                reason = audio.check_header(path)
-                faults += [f"{path}: {reason}"] if reason else []
-                continue
-            try:
-                audio.load(path)
-            except (InputError, OSError) as error:
-                faults.append(str(error))
-        return faults
-
     # In chunks: a future for every file would cost more than the look at it.
     chunks = [paths[start : start + CHECK_CHUNK] for start in range(0, len(paths), CHECK_CHUNK)]
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
-        looks = zip(chunks, pool.map(faults_of, chunks))
+        looks = zip(chunks, pool.map(functools.partial(_faults_of, how=how), chunks))
         shown = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
         bad = [fault for _, faults in shown for fault in faults]
     _refuse(bad, len(paths), what, "unreadable")
+
+
+def _faults_of(chunk: Sequence[Path], how: str) -> list[str]:
+    faults = []
+    for path in chunk:
+        if how == "header":
+            reason = audio.check_header(path)
+            faults += [f"{path}: {reason}"] if reason else []
+            continue
+        try:
+            audio.load(path)
+        except (InputError, OSError) as error:
+            faults.append(str(error))
+    return faults
 
 
 def _sizes(folder: str) -> dict[str, int]:
