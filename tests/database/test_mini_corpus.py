@@ -289,7 +289,7 @@ os.fork = once
 
 
 def in_a_program(folder: Path, *pieces: str, n_files: int = 0, preload: tuple[str, ...] = ()) -> list[str]:
-    """What `synthesis.in_processes` says of work of its own, at the head of a program; it may not wait for slow ones."""
+    """What `synthesis.in_processes` says of work of its own, run as a program; it may not wait for slow ones."""
     folders = [str(ROOT / "database"), str(ROOT)]
     text = LOST.format(folders=folders, n_files=n_files, pieces=pieces, preload=["__main__", *preload])
     (folder / "program.py").write_text(text)
