@@ -106,7 +106,7 @@ def test_vocoders_make_another_wave_of_the_same_length_and_loudness_pattern(name
     assert abs(np.corrcoef(made[:31_000], wave[:31_000])[0, 1]) < 0.9
 
 
-@pytest.mark.parametrize("language", engines.ENGINES["espeak"].languages or ())
+@pytest.mark.parametrize("language", engines.ENGINES["espeak"].languages)
 def test_espeak_speaks_every_language_of_the_recipe(language):
     texts = ["Informatio numero 3, opera musica centrale."]
     speaking = engines.Speaking(language, "g722", 16_000)
@@ -289,7 +289,7 @@ os.fork = once
 
 
 def in_a_program(folder: Path, *pieces: str, n_files: int = 0, preload: tuple[str, ...] = ()) -> list[str]:
-    """What `synthesis.in_processes` says of work of its own, of a program, where it may not wait for slow ones."""
+    """What `synthesis.in_processes` says of work of its own, run as a program; it may not wait for slow ones."""
     folders = [str(ROOT / "database"), str(ROOT)]
     text = LOST.format(folders=folders, n_files=n_files, pieces=pieces, preload=["__main__", *preload])
     (folder / "program.py").write_text(text)
