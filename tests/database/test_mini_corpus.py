@@ -106,7 +106,7 @@ def test_vocoders_make_another_wave_of_the_same_length_and_loudness_pattern(name
     assert abs(np.corrcoef(made[:31_000], wave[:31_000])[0, 1]) < 0.9
 
 
-@pytest.mark.parametrize("language", engines.ENGINES["espeak"].languages)
+@pytest.mark.parametrize("language", engines.ENGINES["espeak"].languages or ())
 def test_espeak_speaks_every_language_of_the_recipe(language):
     texts = ["Informatio numero 3, opera musica centrale."]
     speaking = engines.Speaking(language, "g722", 16_000)
