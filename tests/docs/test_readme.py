@@ -286,11 +286,11 @@ def write(path: Path, lines: list[str]) -> None:
 
 def build(root: Path) -> None:
     """Everything that a user brings: archives unpacked to FOLDER, the authors' lists in DIR, XLS-R, some recordings."""
-    for item in ("*.py", "qamo", "database/prepare.py", "2021/eval-package/main.py", "benchmarks/*.py"):
+    for item in ("*.py", "qamo", "database/prepare.py", "database/corpora", "2021/eval-package/*.py", "benchmarks"):
         for source in ROOT.glob(item):
             target = root / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
-            skipped = shutil.ignore_patterns("__pycache__")
+            skipped = shutil.ignore_patterns("__pycache__", "out")
             shutil.copytree(source, target, ignore=skipped) if source.is_dir() else shutil.copy(source, target)
     archives, authors = root / "FOLDER", root / "DIR"
     for part, ending, letter, n in (("train", "train.trn", "T", 24), ("dev", "dev.trl", "D", 12)):
