@@ -22,7 +22,7 @@ from qamo.files import write_text
 RESULTS, FACTS = "results.json", "run.json"  # of a run: what it found, and what it was made of
 # How a program uses an exported folder; README.md shows the same lines.
 LINES = """\
-from inference import open_judge
+from qamo import open_judge
 
 judge = open_judge("{folder}")  # or a run, a checkpoint, an .onnx file
 print(judge("{recording}").score)
