@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from loss import QAMO, WCE, OCSoftmax
 from qamo import InputError
 from qamo.config.keys import Role, keys_of
+from qamo.config.load import with_added
 from qamo.config.parts import ModelConfig
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.contract import BackEnd, Features, FrontEnd, Gather, Head
@@ -154,7 +155,8 @@ def _read_any(path: Path, cfg: ModelConfig | None) -> tuple[dict[str, Tensor], d
     """Weights in our names, the model config they belong to, and the file they came from."""
     if path.is_dir():
         if (path / EXPORTED_CONFIG).is_file() and (path / EXPORTED_WEIGHTS).is_file():
-            return *read_exported(path), path
+            state, config = read_exported(path)
+            return state, with_added(config), path
         if not (path / MODEL).is_file():
             raise InputError(
                 f"{path}: expected a run with {MODEL}, or an exported folder with {EXPORTED_CONFIG} and "
@@ -167,7 +169,7 @@ def _read_any(path: Path, cfg: ModelConfig | None) -> tuple[dict[str, Tensor], d
         base = (cfg or ModelConfig()).model_dump()
         return state, base | {k: base[k] | v if isinstance(v, dict) else v for k, v in told.items()}, path
     content = checked(content, path)
-    return content["model"], content["model_config"], path
+    return content["model"], with_added(content["model_config"]), path
 
 
 def _with_settings(config: dict[str, Any], asked: Mapping[str, Any], where: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from eval_metrics import equal_error_rate  # noqa: E402
 from model import load_detector  # noqa: E402
 from qamo import InputError  # noqa: E402
 from qamo.audio import load as audio  # noqa: E402
-from qamo.config.load import load_config  # noqa: E402
+from qamo.config.load import read_run_config  # noqa: E402
 from qamo.export import onnx as onnx_export  # noqa: E402
 from qamo.inference.scorer import open_scorer  # noqa: E402
 from qamo.inference.scorer_torch import window_of  # noqa: E402
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(run: Path, n_recordings: int) -> None:
-    cfg = load_config(run / "config.yaml")
+    cfg = read_run_config(run / "config.yaml")
     sets = evaluation_sets(cfg.data, cfg.eval)
     window = window_of(run)
     with tempfile.TemporaryDirectory() as folder:

@@ -71,6 +71,9 @@ class ConformerTCMConfig(BackEnd):
     n_heads: int = architecture(4, "attention heads", ge=1)
     kernel_size: int = architecture(31, "kernel of the depthwise convolution, frames", ge=1)
     n_blocks: int = architecture(4, "conformer blocks", ge=1)
+    init: Literal["copies", "independent"] = training(
+        "copies", "blocks begin as copies of one, as published, or are drawn independently"
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> ConformerTCMConfig:

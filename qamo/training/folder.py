@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qamo import InputError
 from qamo.config.keys import Role, keys_of
-from qamo.config.load import RENAMED, flat, load_config, to_yaml
+from qamo.config.load import ADDED, RENAMED, flat, read_run_config, to_yaml
 from qamo.config.parts import ModelConfig
 from qamo.config.schema import Config
 from qamo.files import check_space, holding, remove_temporaries, write_json, write_text
@@ -54,8 +54,13 @@ class RunFolder:
         if not cfg.train.enabled and cfg.score.weights:
             weights = cfg.score.weights.resolve()
             return cls(cfg.run.runs / f"score_{weights.parent.name}_{weights.stem}")
-        first_names = {new: old for old, new in RENAMED.items()}  # a key's new name must not make a new folder
-        identity = {first_names.get(key, key): value for key, value in training_identity(cfg).items()}
+        # A run of before a key was renamed, or came, has the name that it was made with.
+        first_names = {new: old for old, new in RENAMED.items()}
+        identity = {
+            first_names.get(key, key): value
+            for key, value in training_identity(cfg).items()
+            if (key, value) not in ADDED.items()
+        }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         parts = [cfg.model.frontend, cfg.model.backend, cfg.model.head, f"seed{cfg.seed}", cfg.comment, digest]
         return cls(cfg.run.runs / "_".join(part for part in parts if part))
@@ -99,7 +104,7 @@ class RunFolder:
         """
         if not self.config.exists():
             return False
-        before, now = training_identity(load_config(self.config)), training_identity(cfg)
+        before, now = training_identity(read_run_config(self.config)), training_identity(cfg)
         # Keys of one side only are settings of a part that the other side does not choose: the choice itself differs.
         common = sorted(before.keys() & now.keys())
         differing = [f"{key} is {now[key]!r} but was {before[key]!r}" for key in common if before[key] != now[key]]
