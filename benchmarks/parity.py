@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import model  # noqa: E402
+from benchmarks.parity_checks.initial import INITIAL  # noqa: E402
 from loss import QAMO, OCSoftmax  # noqa: E402
 from qamo import InputError  # noqa: E402
 from qamo.audio import load as audio  # noqa: E402
@@ -467,6 +468,17 @@ def windows() -> float:
     arrays = golden("pad.npz")
     keys = [key for key in arrays if key.removeprefix("pad_").isdigit()]
     return max(difference(audio.fit_length(arrays["in"], int(key[4:])), arrays[key]) for key in keys)
+
+
+# ---- where a training starts
+
+
+def _largest(differences: Callable[[], Iterator[float]]) -> float:
+    return max(differences())
+
+
+for _what, (_allowed, _differences) in INITIAL.items():
+    check(_what, _allowed)(partial(_largest, _differences))
 
 
 # ---- the network at its full size

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import parity
+from benchmarks.parity_checks import initial
 
 pytestmark = pytest.mark.skipif(not parity.GOLDENS.is_dir(), reason="the golden figures are not beside this checkout")
 
@@ -44,3 +45,23 @@ def test_a_small_change_of_the_network_breaks_parity(backend, monkeypatch):
     monkeypatch.setattr(parity, "detector", lambda _: detect)
     tolerance, _ = next(v for k, v in parity.CHECKS.items() if "evaluation loss" in k)
     assert parity._evaluation(backend) > tolerance
+
+
+@pytest.mark.parametrize("backend", initial.BACKENDS)
+def test_another_start_breaks_the_parity_of_the_initial_state(backend, monkeypatch):
+    fresh = initial.back_end_and_head
+
+    def changed(backend, seed):
+        module = fresh(backend, seed)
+        with torch.no_grad():
+            module["head"].centroids.mul_(1.5)
+            if backend == "conformer_tcm":
+                module["backend"].blocks[1].norm.bias += 1e-3
+                module["backend"].blocks[2].feed_forward_1.expand.weight[0, 0] = 0.02
+        return module
+
+    assert max(initial.distributions(backend)) <= initial.STANDARD_ERRORS
+    assert max(initial.ties(backend)) == 0
+    monkeypatch.setattr(initial, "back_end_and_head", changed)
+    assert max(initial.distributions(backend)) > initial.STANDARD_ERRORS
+    assert (max(initial.ties(backend)) > 0) == (backend == "conformer_tcm")

@@ -1,0 +1,1 @@
+"""Checks against the golden figures of the published code, by what they are of; benchmarks/parity.py prints them."""
