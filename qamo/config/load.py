@@ -79,6 +79,11 @@ def parse_assignments(words: Sequence[str]) -> dict[str, str]:
     return assignments
 
 
+def given_keys(overrides: Mapping[str, Any]) -> list[str]:
+    """The dotted keys that overrides set, under their names of today."""
+    return list(flat(_laid(overrides)))
+
+
 def asked_of_weights(cfg: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Model settings in `overrides` that trained weights must have or can follow: {"qamo.score": "max"}.
 

@@ -31,13 +31,16 @@ PROBE_SAMPLES = 16_000  # of the noise that both forms of a detector must score 
 MAX_DIFFERENCE = 1e-6  # between those scores
 
 
-def read_source(run: Path) -> tuple[Any, dict[str, Any], Calibration | None]:
+def read_source(run: Path, average: str = "mean") -> tuple[Any, dict[str, Any], Calibration | None]:
     """The detector of a run or a checkpoint, what an export says of it, and its calibration.
+
+    Args:
+        average: how the epochs of the published code are averaged, where `run` is a folder of them.
 
     Raises:
         InputError: the run cannot be read.
     """
-    detector = load_detector(run)
+    detector = load_detector(run, average=average)
     about: dict[str, Any] = {
         "model_config": portable_config(detector),
         "window_samples": window_of(run),
@@ -80,14 +83,14 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
     return folder / "model.safetensors"
 
 
-def export_folder(run: Path, folder: Path) -> float:
+def export_folder(run: Path, folder: Path, average: str = "mean") -> float:
     """Write a detector as safetensors and JSON, with its calibration and a card; largest difference of its scores.
 
     Raises:
         InputError: the run cannot be read, or the folder holds something already.
     """
     _check_new(folder)
-    detector, about, calibration = read_source(run)
+    detector, about, calibration = read_source(run, average)
     write_exported(folder, model_state=detector.state_dict(), **about)
     if calibration:
         write_calibration(folder / CALIBRATION, calibration.portable())
@@ -96,13 +99,13 @@ def export_folder(run: Path, folder: Path) -> float:
     return _score_difference(detector, load_detector(folder))
 
 
-def export_reference(run: Path, path: Path, xlsr: Path | None) -> float:
+def export_reference(run: Path, path: Path, xlsr: Path | None, average: str = "mean") -> float:
     """Write a detector as the published code saves it; largest difference of its scores when read back.
 
     Raises:
         InputError: the run cannot be read, or its detector has no place in a published file.
     """
-    detector = load_detector(run)
+    detector = load_detector(run, average=average)
     config = portable_config(detector)
     pretraining = None if xlsr is None else read_fairseq(xlsr)
     state = to_published(detector.state_dict(), config["backend"], pretraining=pretraining)

@@ -93,7 +93,7 @@ def from_published(
     with two logits. A prefix `module.` is taken off; weights that only pre-training reads are dropped.
 
     Args:
-        path: the file that `state` was read from; centroids may be kept apart beside it, in oc_center.npy.
+        path: the file that `state` was read from; its centroids may be in oc_center.npy beside it or a folder up.
         n_heads: attention heads of XLS-R; None: those of the published network of that width.
 
     Raises:
@@ -134,9 +134,10 @@ def _backend_of(names: Iterable[str], path: Path) -> str:
 
 
 def _center_beside(path: Path) -> Tensor | None:
-    """Centroids (K, E) in the oc_center.npy that the published code writes beside a checkpoint, if there is one."""
-    beside = path.parent / "oc_center.npy"
-    if not beside.is_file():
+    """Centroids (K, E) in the oc_center.npy beside a checkpoint or a folder up, if there is one."""
+    places = (folder / "oc_center.npy" for folder in (path.parent, path.parent.parent))
+    beside = next((place for place in places if place.is_file()), None)
+    if beside is None:
         return None
     try:
         center = np.load(beside, allow_pickle=False)

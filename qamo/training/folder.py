@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qamo import InputError
+from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import ADDED, RENAMED, flat, read_run_config, to_yaml
 from qamo.config.parts import ModelConfig
@@ -53,7 +54,8 @@ class RunFolder:
             return cls(cfg.run.runs / cfg.name)
         if not cfg.train.enabled and cfg.score.weights:
             weights = cfg.score.weights.resolve()
-            return cls(cfg.run.runs / f"score_{weights.parent.name}_{weights.stem}")
+            average = f"_{cfg.train.average}" if published_epochs(weights) else ""
+            return cls(cfg.run.runs / f"score_{weights.parent.name}_{weights.stem}{average}")
         # A run of before a key was renamed, or came, has the name that it was made with.
         first_names = {new: old for old, new in RENAMED.items()}
         identity = {
