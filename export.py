@@ -71,7 +71,7 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def export_onnx(run: Path, path: Path, average: str, *, int8: bool) -> str:
+def export_onnx(run: Path, path: Path, average: str = "mean", *, int8: bool) -> str:
     """Write a detector as an ONNX file, and say how well it agrees with the original.
 
     Raises:

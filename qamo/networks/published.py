@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qamo import InputError
 from qamo.networks.conformer_tcm import N_POSITIONS, sinusoids
-from qamo.networks.weights import check_finite
+from qamo.networks.weights import check_finite, without_wrappers
 from qamo.networks.xlsr_files import (
     FAIRSEQ_UNUSED,
     PUBLISHED_XLSR,
@@ -90,7 +90,8 @@ def from_published(
     """A published checkpoint -> our state dict, and the model config its shapes tell of.
 
     Reads the detectors of QAMO (both back ends) and those of the parent project, whose head is a linear layer
-    with two logits. A prefix `module.` is taken off; weights that only pre-training reads are dropped.
+    with two logits. Prefixes of wrappers (`module.`, `_orig_mod.`, Lightning's) are taken off; weights that only
+    pre-training reads are dropped.
 
     Args:
         path: the file that `state` was read from; its centroids may be in oc_center.npy beside it or a folder up.
@@ -99,7 +100,7 @@ def from_published(
     Raises:
         InputError: no back end of ours, weights missing or unknown, or a width whose heads cannot be told.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = without_wrappers(state, (PUBLISHED_XLSR,))
     of_xlsr = {n.removeprefix(PUBLISHED_XLSR): t for n, t in state.items() if n.startswith(PUBLISHED_XLSR)}
     others = {n: t for n, t in state.items() if not n.startswith(PUBLISHED_XLSR)}
     backend = _backend_of(others, path)

@@ -13,7 +13,7 @@ from qamo import InputError
 from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import ADDED, RENAMED, flat, read_run_config, to_yaml
-from qamo.config.parts import ModelConfig
+from qamo.config.parts import XLSR_300M, ModelConfig
 from qamo.config.schema import Config
 from qamo.files import check_space, holding, remove_temporaries, write_json, write_text
 from qamo.progress import start_log
@@ -187,6 +187,10 @@ def scoring_digest(model_config: dict[str, Any]) -> str:
 
 
 def used_sections(model_config: dict[str, Any]) -> dict[str, Any]:
-    """A model config without the sections of parts that it does not choose."""
+    """A model config without the sections of parts that it does not choose, and with all sizes of XLS-R."""
     used = {model_config[part] for part in ("frontend", "backend", "head")}
-    return {key: value for key, value in model_config.items() if not isinstance(value, dict) or key in used}
+    chosen = {key: value for key, value in model_config.items() if not isinstance(value, dict) or key in used}
+    if "xlsr" in chosen:  # sizes that are left to the file count as those that were written out before they could be
+        left = {key: size for key, size in XLSR_300M.items() if chosen["xlsr"].get(key) is None}
+        chosen["xlsr"] = chosen["xlsr"] | left
+    return chosen
