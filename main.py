@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from qamo.command import DONE, INPUT_ERROR, STOPPED, Parser, run_command
 from qamo.config import flags
+from qamo.config.effect import check_effect
 from qamo.config.load import asked_of_weights, to_yaml
 from qamo.config.schema import Config
 from qamo.files import sha256
@@ -54,7 +55,9 @@ def command(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_yaml(cfg), end="")
         return DONE
-    asked = asked_of_weights(cfg, flags.overrides_of(args))
+    overrides = flags.overrides_of(args)
+    check_effect(cfg, overrides, flags.PRESETS.get(args.preset, {}))
+    asked = asked_of_weights(cfg, overrides)
     # PyTorch and Lightning Fabric are imported from here on (7 s of CPU): --help and a wrong key do not wait for them.
     if args.check:
         from qamo.evaluation.check import check
@@ -146,7 +149,7 @@ def score(
     from qamo.training.loader import read_by_threads
     from qamo.training.signals import stopping_on_signals
 
-    detector = load_detector(folder.weights(cfg), asked=asked)
+    detector = load_detector(folder.weights(cfg), asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
     digest = feature_cache.fingerprint(detector)
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
     detector.to(fabric.device)

@@ -56,7 +56,7 @@ def _check_model(cfg: Config, asked: Mapping[str, Any], folder: RunFolder) -> st
     """See that the weights load, and that the disk holds what training with them writes."""
     if not cfg.train.enabled:
         weights = cfg.score.weights or folder.model
-        load_detector(weights, asked=asked)
+        load_detector(weights, asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
         return f"model: {weights} loads"
     needed = folder.check_disk(cfg, build_detector(cfg.model))
     parts = f"{cfg.model.frontend}, {cfg.model.backend}, {cfg.model.head}"

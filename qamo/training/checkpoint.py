@@ -131,13 +131,11 @@ def write_average(
 
     Args:
         epochs: best first.
-        how: as for `average`, or "none": the best epoch alone.
+        how: as for `average`.
         model_config, provenance: as for `write_checkpoint`.
     """
-    if how == "none":
-        epochs, how = epochs[:1], "mean"
     weights = average(epochs, how)
-    names = [epoch.name for epoch in epochs]
+    names = [epoch.name for epoch in (epochs[:1] if how == "none" else epochs)]
     write_checkpoint(path, model_state=weights, model_config=model_config, epochs=names, **provenance)
     log.info("averaged (%s) the best epochs: %s", how, ", ".join(names))
 
@@ -148,7 +146,7 @@ def average(paths: Sequence[Path], how: str = "mean") -> dict[str, Tensor]:
     Args:
         how: "mean", or "reference" for what the published code really computes: it adds onto the second-best
             epoch's tensors while it means to add to the best's, so for n epochs b0 (best) to b(n-1) it yields
-            (2 b1 + b2 + ... + b(n-1)) / n, and of a single epoch that epoch.
+            (2 b1 + b2 + ... + b(n-1)) / n, and of a single epoch that epoch; "none": the best epoch alone.
 
     Counters (integer buffers, as those of batch norm) are those of the first checkpoint that enters, not averages.
     The files are mapped, so memory holds one network, not n.
@@ -156,18 +154,38 @@ def average(paths: Sequence[Path], how: str = "mean") -> dict[str, Tensor]:
     Raises:
         InputError: a file is unreadable, or the files hold different networks.
     """
-    if how not in ("mean", "reference"):
-        raise ValueError(f"average: {how!r} is neither mean nor reference")
+    order = averaged(paths, how)
+    return average_states({path: read_checkpoint(path, mmap=True)["model"] for path in dict.fromkeys(order)}, order)
+
+
+def averaged(paths: Sequence[Path], how: str) -> list[Path]:
+    """The checkpoints whose mean an average is, given best first; "none": the best alone.
+
+    Raises:
+        InputError: there are none.
+    """
+    if how not in ("mean", "reference", "none"):
+        raise ValueError(f"average: {how!r} is none of mean, reference and none")
     if not paths:
         raise InputError("average: no checkpoint to average; expected at least one")
+    if how == "none":
+        return list(paths[:1])
     # The published code starts from b1 and never adds b0 to it: b1 twice, b0 not at all.
-    order = [paths[1], *paths[1:]] if how == "reference" and len(paths) > 1 else list(paths)
-    states = [read_checkpoint(path, mmap=True)["model"] for path in order]
-    shapes = {name: tensor.shape for name, tensor in states[0].items()}
-    for path, state in zip(order, states):
+    return [paths[1], *paths[1:]] if how == "reference" and len(paths) > 1 else list(paths)
+
+
+def average_states(states: Mapping[Path, Mapping[str, Tensor]], order: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights of the files in `order`, one of which may count twice.
+
+    Raises:
+        InputError: they hold different networks.
+    """
+    first = states[order[0]]
+    shapes = {name: tensor.shape for name, tensor in first.items()}
+    for path, state in states.items():
         if {name: tensor.shape for name, tensor in state.items()} != shapes:
             raise InputError(f"{path}: holds another network than {order[0]}; average epochs of one run only")
-    return {name: _mean([state[name] for state in states]) for name in shapes}
+    return {name: _mean([states[path][name] for path in order]) for name in shapes}
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:

@@ -109,6 +109,12 @@ def train_epoch(
     label = f"train epoch {state.epoch + 1}"
     source = batches.train(state.epoch, state.step)
     for batch in progress(source, label, total=batches.steps_per_epoch, initial=state.step, unit="step"):
+        # Where a front end's file asks for dropout, its draws are of (seed, epoch, step) as all others are.
+        torch.manual_seed(
+            int(
+                np.random.SeedSequence([batches.seed, state.epoch, state.step, fabric.global_rank]).generate_state(1)[0]
+            )
+        )
         losses = model(batch.wave, batch.bonafide, batch.quality).losses
         total = losses["total"]
         if not torch.isfinite(total):

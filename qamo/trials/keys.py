@@ -25,6 +25,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.trials import tables
+from qamo.trials.authors import how_to_get
 from qamo.trials.names import check_names
 from qamo.trials.scores import Scores
 
@@ -126,6 +127,8 @@ def read_keys(path: Path | str, subset: str | None = None, *, columns: Collectio
         InputError: an unknown layout, label or subset, a wrong number of columns, or a name that stands twice.
     """
     path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder{how_to_get(path)}")
     first = tables.first_fields(path)
     if not first:
         raise InputError(f"{path}: expected a key, but the file is empty")
