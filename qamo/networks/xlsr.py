@@ -24,6 +24,8 @@ MIN_SAMPLES = 400  # the receptive field of one frame, 25 ms
 class XLSR(nn.Module):
     """wav2vec 2.0 of the XLS-R kind: (B, T) -> (B, F, D), the last hidden state after the final layer norm.
 
+    Features have the wave's number format, whatever autocast or the weights compute in and on every processor.
+
     Nothing in it is random: no masking, no dropout, no layer drop, as the published configuration trains it.
 
     On a CPU `qamo.networks.cpu.xlsr_pass` takes the network's steps in a faster way, equal up to rounding, in float32
@@ -111,7 +113,7 @@ class XLSR(nn.Module):
 
     def _last_hidden_state(self, wave: Tensor) -> Tensor:
         if self.plain or not xlsr_pass.usable(self.network, wave):
-            return self.network(wave).last_hidden_state
+            return self.network(wave).last_hidden_state.to(wave.dtype)
         return self.cpu_pass(self.network, wave)
 
 
