@@ -15,7 +15,6 @@ import torch
 from qamo.networks.cpu import onednn, xlsr_pass
 from tests.support.xlsr_cpu import both, waves, xlsr
 
-
 needs_bfloat16 = pytest.mark.skipif(
     not onednn.has_onednn(torch.bfloat16), reason="oneDNN has no bfloat16 here, so XLS-R takes the plain way"
 )
