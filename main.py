@@ -75,10 +75,11 @@ def run(cfg: Config, asked: Mapping[str, Any]) -> tuple[int, Results]:
     from data_utils import dev_set, evaluation_sets
     from qamo.evaluation import results
     from qamo.evaluation.check import check_writable_scores
-    from qamo.training import launch
+    from qamo.training import device, launch
     from qamo.training.signals import Interrupted
 
     started = time.monotonic()
+    cfg = device.resolved(cfg)
     fabric = launch.processes(cfg)
     folder = RunFolder.of(cfg)
     with folder.held(fabric), launch.together(fabric):
@@ -171,6 +172,7 @@ def score(
                     "window_samples": cfg.data.window_samples,
                     "batch_size": cfg.score.batch_size,
                     "precision": cfg.score.precision,
+                    "device": fabric.device.type,
                 },
                 stop=stop,
             )

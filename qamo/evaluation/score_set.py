@@ -95,7 +95,7 @@ def _score_batches(
     """Score this process's batches into its part file."""
     label = f"scoring {parts.out.stem}"
     indices = [parts.indices(number) for number in numbers]
-    computing = precision.autocast(score.precision, fabric.device.type)
+    computing = precision.computing(score.precision, fabric.device.type)
     detector.eval()
     with parts.writer(fabric.global_rank) as write, torch.inference_mode(), computing:
         batches = zip(numbers, indices, read(indices))
@@ -152,6 +152,7 @@ def _claim(parts: Parts, identity: dict[str, Any]) -> None:
         before = about["identity"]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{sidecar}: damaged; move it and {out.name} away, if that is there") from None
+    before = {"device": identity.get("device"), **before} if "device" in identity else before  # older files name none
     if before != identity:
         differs = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
         raise InputError(

@@ -29,6 +29,8 @@ MIN_SAMPLES = 400  # the receptive field of one frame, 25 ms
 class XLSR(nn.Module):
     """wav2vec 2.0 of the XLS-R kind: (B, T) -> (B, F, D), the last hidden state after the final layer norm.
 
+    Features have the wave's number format, whatever autocast or the weights compute in and on every processor.
+
     Nothing in it is random unless the file of its weights says so: no masking ever, and dropouts, layer drop and the
     scale of the convolutions' gradient as in the pre-training of that file. XLS-R 300M has none of them.
 
@@ -128,7 +130,7 @@ class XLSR(nn.Module):
 
     def _last_hidden_state(self, wave: Tensor) -> Tensor:
         if self.plain or self.draws or not xlsr_pass.usable(self.network, wave):
-            return self.network(wave).last_hidden_state
+            return self.network(wave).last_hidden_state.to(wave.dtype)
         return self.cpu_pass(self.network, wave)
 
 

@@ -175,6 +175,8 @@ def training_identity(cfg: Config) -> dict[str, Any]:
     """What decides the trained weights, as dotted keys; settings of parts that are not used are left out."""
     tree = cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})
     tree["model"] = used_sections(tree["model"])
+    if tree["train"]["precision"] == "auto":
+        tree["train"]["precision"] = "32"  # what it is on a CPU, and was before it could be chosen by the device
     return {key: value for key, value in flat(tree).items() if keys_of(Config)[key].role is not Role.FREE}
 
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -17,7 +16,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from qamo import InputError
 from qamo.config.schema import Config
 from qamo.networks.cpu import malloc
-from qamo.training import precision
+from qamo.training import device, precision
 
 LOST_PEER = ("gloo", "NCCL", "Connection closed by peer")  # in the RuntimeError of a process that misses another
 
@@ -26,34 +25,27 @@ def processes(cfg: Config) -> Fabric:
     """Join the processes that torchrun started, or start as the config says.
 
     Raises:
-        InputError: the training batch cannot be shared equally by so many.
+        InputError: the devices are not there, or the training batch has fewer utterances than there are processes.
     """
     if cfg.run.n_threads:
         torch.set_num_threads(cfg.run.n_threads)
-    n_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    devices: Any = n_local if _under_torchrun() else cfg.run.devices
-    n_nodes = int(os.environ["WORLD_SIZE"]) // n_local if _under_torchrun() else cfg.run.n_nodes
-    accelerator = cfg.run.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if devices == "auto":
-        devices = torch.cuda.device_count() if accelerator == "cuda" else 1
+    accelerator = device.accelerator_of(cfg.run)
+    job = device.job_of(cfg, accelerator)
     if accelerator == "cpu":
         malloc.keep_freed()
-    several = _under_torchrun() or n_nodes > 1 or devices != 1
     fabric = Fabric(
         accelerator=accelerator,
-        devices=devices,
-        num_nodes=n_nodes,
+        devices=job.devices,
+        num_nodes=job.n_nodes,
         # Processes that score wait for the slowest. A process that dies ends the others whatever the timeout.
-        strategy=DDPStrategy(timeout=timedelta(hours=2)) if several else "auto",
+        strategy=DDPStrategy(timeout=timedelta(hours=2)) if job.several else "auto",
         plugins=[precision.plugin(cfg.train.precision, accelerator)],
     )
     fabric.launch()
-    if cfg.train.enabled and cfg.train.batch_size % fabric.world_size:
+    if cfg.train.enabled and cfg.train.batch_size < fabric.world_size:
         raise InputError(
             f"train.batch_size: {cfg.train.batch_size} is the batch of all processes together and cannot be shared "
-            f"by {fabric.world_size}; choose a multiple"
+            f"by {fabric.world_size}; choose at least {fabric.world_size}, or start fewer processes"
         )
     return fabric
 
@@ -75,11 +67,7 @@ def together(fabric: Fabric) -> Iterator[None]:
 def this_command() -> str:
     """The command line that started this process, for a person to type again."""
     words = shlex.join(sys.argv)
-    if not _under_torchrun():
+    if not device.under_torchrun():
         return f"python {words}"
     n_local, n_nodes = os.environ["LOCAL_WORLD_SIZE"], int(os.environ["GROUP_WORLD_SIZE"])
     return f"torchrun --nproc_per_node {n_local}{f' --nnodes {n_nodes}' if n_nodes > 1 else ''} {words}"
-
-
-def _under_torchrun() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ

@@ -31,6 +31,7 @@ from qamo import InputError
 from qamo.config.schema import TrainConfig
 from qamo.networks.contract import Detector
 from qamo.progress import progress
+from qamo.training import precision
 from qamo.training.gather import gather_batch, gather_rows, set_anywhere
 from qamo.training.loader import Batch, Batches
 from qamo.training.signals import Interrupted, StopFlag, stopping_on_signals
@@ -82,7 +83,7 @@ def fit(
     saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s)
     saver.tidy(state)
     fabric.barrier()
-    with stopping_on_signals() as stop:
+    with stopping_on_signals() as stop, precision.float32_products(train.precision):
         while not state.finished:
             terms = train_epoch(fabric, model, fabric_optimizer, batches, state, saver, stop)
             dev = dev_loss(fabric, detector, batches, stop)
