@@ -20,11 +20,12 @@ from qamo.evaluation.calibration import FILE as CALIBRATION
 from qamo.evaluation.calibration import Calibration
 from qamo.evaluation.calibration import write as write_calibration
 from qamo.export.model_card import write_card
-from qamo.files import replacing
+from qamo.files import replacing, write_json
 from qamo.inference.scorer_torch import calibration_beside, digest_of, window_of
+from qamo.networks.digests import digests_of
 from qamo.networks.published import to_published
 from qamo.networks.xlsr import XLSR
-from qamo.networks.xlsr_files import attention_heads, read_fairseq, read_xlsr, xlsr_sizes
+from qamo.networks.xlsr_files import DIGESTS_FILE, attention_heads, read_fairseq, read_xlsr, xlsr_sizes
 from qamo.training.checkpoint import share, write_exported
 
 PROBE_SAMPLES = 16_000  # of the noise that both forms of a detector must score alike
@@ -72,6 +73,8 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
         network.save_pretrained(staging)
         for name in ("model.safetensors", "config.json"):  # the config last: without it the folder is refused
             share(Path(staging) / name)
+            if name == "config.json":
+                write_json(folder / DIGESTS_FILE, digests_of(network.state_dict()))
             os.replace(Path(staging) / name, folder / name)
     written = read_xlsr(str(folder))
     expected = network.state_dict()

@@ -7,7 +7,6 @@ replacement) pairs, which a test checks to be one to one.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from qamo import InputError
+from qamo.files import read_json
+from qamo.networks.digests import load_safetensors
 from qamo.networks.weights import read_torch
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 XLSR_URL = "https://dl.fbaipublicfiles.com/fairseq/wav2vec/xlsr2_300m.pt"
 PUBLISHED_XLSR = "ssl_model.model."  # starts the names of XLS-R's weights in a detector of the published code
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
+DIGESTS_FILE = "digests.json"  # in a folder that export.py wrote, the digests of model.safetensors
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HEADS_OF_WIDTH = {768: 12, 1024: 16, 1280: 16, 1920: 16}  # of the published wav2vec 2.0 networks
 
@@ -57,7 +59,7 @@ def read_xlsr(weights: str, sizes: Mapping[str, int] | None = None) -> dict[str,
     if path.is_dir():
         raw = _read_folder(path)
     elif path.suffix == ".safetensors" and path.is_file():
-        raw = _read_safetensors(path)
+        raw = load_safetensors(path)
     elif path.is_file():
         raw = read_fairseq(path)
         if is_published(raw):
@@ -87,30 +89,18 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise InputError(f"model.xlsr.weights {folder}: expected a transformers folder, found no config.json in it")
-    try:
-        config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{config_path}: not JSON ({error})") from None
+    config: dict[str, Any] = read_json(config_path, dict)
     wanted = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
     # Of the same shapes but another function, as wav2vec 2.0 large is: no shape check would tell.
     wrong = [f"{key} {config[key]!r}" for key, value in wanted.items() if config.get(key, value) != value]
     if wrong:
         raise InputError(f"{config_path}: {' and '.join(wrong)}: not a network of the XLS-R kind; take XLS-R 300M")
     if (folder / "model.safetensors").is_file():
-        return _read_safetensors(folder / "model.safetensors")
+        kept = folder / DIGESTS_FILE
+        return load_safetensors(folder / "model.safetensors", read_json(kept, dict) if kept.is_file() else None)
     if (folder / "pytorch_model.bin").is_file():
         return read_torch(folder / "pytorch_model.bin")
     raise InputError(f"{folder}: expected model.safetensors or pytorch_model.bin beside config.json, found neither")
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)  # maps the file
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file, or one that ends too early ({error})") from None
 
 
 def _download(name: str) -> dict[str, Tensor]:
