@@ -28,6 +28,7 @@ from qamo.evaluation.part_files import Parts, Row
 from qamo.files import replacing, write_json
 from qamo.progress import progress
 from qamo.training import precision
+from qamo.training.peers import meet
 from qamo.training.signals import Interrupted, StopFlag
 from qamo.trials.scores import format_score
 
@@ -76,7 +77,7 @@ def score_trials(
     missing = parts.missing()
     fabric.barrier()  # nobody writes before all have read
     _score_batches(fabric, detector, parts, read, missing[fabric.global_rank :: fabric.world_size], score, stop)
-    fabric.barrier()
+    meet(fabric, f"scoring {out.stem}")  # some have slower machines, or longer recordings
     if fabric.is_global_zero:
         _finish(parts, identity)
     fabric.barrier()

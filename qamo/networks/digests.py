@@ -135,7 +135,9 @@ def load_safetensors(path: Path, digests: Any = None) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a safetensors file, or damaged, or cut off ({error}); copy it again") from None
+        raise InputError(
+            f"{path}: not a safetensors file, or one that ends too early or is damaged ({error}); copy it again"
+        ) from None
     if digests is not None:
         check_digests(tensors, digests, path)
     return tensors

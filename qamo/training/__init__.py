@@ -4,6 +4,7 @@ Contract: a run is a folder. Every draw is a function of (seed, epoch, index), s
 the same command, ends with the same bytes. Imports the ground, `config`, `networks` and `eval_metrics`.
 
     launch.py      join the processes of a job; a lost one is a sentence
+    peers.py       whether they want the same and are there; the end of one that waits
     folder.py      RunFolder: what a run's files are called, which training it holds, its lock
     loop.py        the training loop, the best epochs
     state.py       what a resume needs, written and read

@@ -224,7 +224,7 @@ def test_an_exported_folder_reads_back(tmp_path):
     [
         ("qamo.json", "{", "not JSON"),
         ("qamo.json", "[]", "expected a JSON object"),
-        ("model.safetensors", "xx", "cut off"),
+        ("model.safetensors", "xx", "ends too early"),
     ],
 )
 def test_a_damaged_exported_folder(tmp_path, name, content, message):
