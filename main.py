@@ -82,7 +82,7 @@ def run(cfg: Config, asked: Mapping[str, Any]) -> tuple[int, Results]:
     cfg = device.resolved(cfg)
     fabric = launch.processes(cfg)
     folder = RunFolder.of(cfg)
-    with folder.held(fabric), launch.together(fabric):
+    with launch.together(fabric, cfg), folder.held(fabric):
         if done := folder.finished(cfg):
             log.info("%s is finished already; nothing to do (another --name or --seed makes a new run)", folder)
             print(results.table(done))
@@ -148,10 +148,13 @@ def score(
     from qamo.evaluation.score_set import score_trials
     from qamo.networks import feature_cache
     from qamo.training.loader import read_by_threads
+    from qamo.training.peers import Peers
     from qamo.training.signals import stopping_on_signals
 
     detector = load_detector(folder.weights(cfg), asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
     digest = feature_cache.fingerprint(detector)
+    if Peers.here:
+        Peers.here.same("weights", {"score.weights": digest})
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
     detector.to(fabric.device)
     n_failed = {}

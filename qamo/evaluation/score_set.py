@@ -28,6 +28,7 @@ from qamo.evaluation.part_files import Parts, Row
 from qamo.files import replacing, write_json
 from qamo.progress import progress
 from qamo.training import precision
+from qamo.training.peers import meet
 from qamo.training.signals import Interrupted, StopFlag
 from qamo.trials.scores import format_score
 
@@ -65,6 +66,7 @@ def score_trials(
         InputError: `out` belongs to other scores, a recording cannot be read, or a score is not finite.
         Interrupted: this process was asked to stop; what it scored is kept.
     """
+    assert isinstance(score.batch_size, int)  # `device.resolved` has chosen one
     parts = Parts(out, names, score.batch_size)
     if fabric.is_global_zero:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ def score_trials(
     missing = parts.missing()
     fabric.barrier()  # nobody writes before all have read
     _score_batches(fabric, detector, parts, read, missing[fabric.global_rank :: fabric.world_size], score, stop)
-    fabric.barrier()
+    meet(fabric, f"scoring {out.stem}")  # some have slower machines, or longer recordings
     if fabric.is_global_zero:
         _finish(parts, identity)
     fabric.barrier()

@@ -20,11 +20,12 @@ from qamo.evaluation.calibration import FILE as CALIBRATION
 from qamo.evaluation.calibration import Calibration
 from qamo.evaluation.calibration import write as write_calibration
 from qamo.export.model_card import write_card
-from qamo.files import replacing
+from qamo.files import replacing, write_json
 from qamo.inference.scorer_torch import calibration_beside, digest_of, window_of
+from qamo.networks.digests import digests_of
 from qamo.networks.published import to_published
 from qamo.networks.xlsr import XLSR
-from qamo.networks.xlsr_files import read_fairseq, read_xlsr
+from qamo.networks.xlsr_files import DIGESTS_FILE, read_fairseq, read_xlsr
 from qamo.networks.xlsr_recipe import own_key
 from qamo.training.checkpoint import share, write_exported
 
@@ -75,6 +76,8 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
         network.save_pretrained(staging)
         for name in ("model.safetensors", "config.json"):  # the config last: without it the folder is refused
             share(Path(staging) / name)
+            if name == "config.json":
+                write_json(folder / DIGESTS_FILE, digests_of(network.state_dict()))
             os.replace(Path(staging) / name, folder / name)
     written = read_xlsr(str(folder)).state
     expected = network.state_dict()

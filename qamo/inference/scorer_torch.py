@@ -56,7 +56,7 @@ def window_of(path: Path) -> int:
         return int(json.loads(about.read_text(encoding="utf-8")).get("window_samples", WINDOW_SAMPLES))
     if published_epochs(path):
         return WINDOW_SAMPLES
-    content = read_torch(path / "model.pt" if path.is_dir() else path)
+    content = read_torch(path / "model.pt" if path.is_dir() else path, verify=False)
     kept = content.get("window_samples") if isinstance(content, dict) else None
     return kept if isinstance(kept, int) else WINDOW_SAMPLES
 

@@ -18,6 +18,7 @@ weights are read without running what they hold. Imports the ground, `config` an
     conformer_tcm.py  Conformer with temporal-channel modelling
     nes2net.py        Nes2Net-X
     weights.py        reading files of weights safely and loading them strictly
+    digests.py        whether a file of weights still holds what was written
     published.py      detectors of the published code, read and written
     feature_cache.py  features of a frozen front end, kept on disk
     cpu/              XLS-R's forward pass arranged for CPUs

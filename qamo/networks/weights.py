@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from qamo import InputError
+from qamo.files import kind_of
+from qamo.networks import digests
 
 NESTED = ("model_state_dict", "state_dict", "model", "net")  # where programs put the weights of a file
 MOST_NESTED, MOST_CLASSES = 5, 200
@@ -72,23 +74,37 @@ def check_finite(state: Mapping[str, Tensor], where: object) -> None:
             )
 
 
-def read_torch(path: Path, *, mmap: bool = True, inert: Iterable[str] = ()) -> Any:
+def read_torch(path: Path, *, inert: Iterable[str] = (), verify: bool = True) -> Any:
     """What a `torch.save` file holds, read by torch's restricted unpickler: nothing in the file is ever executed.
 
+    Tensors are left in the file until they are used; old files that are not zip archives are read whole. Only mapped
+    is an archive safe: otherwise torch takes the length of a storage from the pickle and reads beyond its bytes.
+
     Args:
-        mmap: leave tensors in the file until they are used; old files that are not zip archives are read whole.
         inert: further classes that the file may mention, by full name, or all of a package by its name and a dot;
             none is imported, and their objects come back as a `Shell` of what was written of them.
+        verify: look at the checksums of the tensors, which reads the file.
 
     Raises:
-        InputError: the file is missing, cut off, something else, or mentions a class that is not allowed.
+        InputError: the file is missing, cut off, damaged, something else, or mentions a class that is not allowed.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: expected a checkpoint file, found {'a folder' if path.is_dir() else 'no such file'}")
+        raise InputError(f"{path}: expected a checkpoint file, found {kind_of(path)}")
+    is_zip = zipfile.is_zipfile(path)
+    content = _unpickled(path, inert, mmap=is_zip)
+    digests.check_plain(content, path)
+    own = content.pop(digests.DIGESTS, None) if isinstance(content, dict) else None
+    if is_zip and verify:
+        digests.check_archive(path, storages=own is None)
+    if own is not None and verify:
+        digests.check_digests(content, own, path)
+    return content
+
+
+def _unpickled(path: Path, inert: Iterable[str], *, mmap: bool) -> Any:
     names = {name for name in inert if not name.endswith(".")}
     packages = tuple(name for name in inert if name.endswith("."))
-    mapped = mmap and zipfile.is_zipfile(path)
     while True:  # once more for each class of the packages that the file mentions
         try:
             with (
@@ -96,7 +112,7 @@ def read_torch(path: Path, *, mmap: bool = True, inert: Iterable[str] = ()) -> A
                 warnings.catch_warnings(),
             ):
                 warnings.simplefilter("ignore")  # of other pickle protocols, where the file is no checkpoint anyway
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:  # bytes that are no checkpoint can raise anything in the unpickler
             name = _mentioned(error)
             if name.startswith(packages) and name not in names and len(names) < MOST_CLASSES and packages:

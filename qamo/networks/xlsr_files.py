@@ -7,7 +7,6 @@ replacement) pairs, which a test checks to be one to one.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from qamo import InputError
+from qamo.files import read_json
+from qamo.networks.digests import load_safetensors
 from qamo.networks.weights import SETTINGS_CLASSES, read_torch, weights_in, without_wrappers
 from qamo.networks.xlsr_recipe import Recipe, of_fairseq, of_transformers
 
@@ -32,6 +33,7 @@ FOLDER_FILES = (  # where transformers puts weights, the first that is there cou
     "pytorch_model.bin.index.json",
 )
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
+DIGESTS_FILE = "digests.json"  # in a folder that export.py wrote, the digests of model.safetensors
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HEADS_OF_WIDTH = {768: 12, 1024: 16, 1280: 16, 1920: 16}  # of the published wav2vec 2.0 networks
 
@@ -64,7 +66,7 @@ def read_xlsr(weights: str, asked: Mapping[str, int | None] = MappingProxyType({
     if path.is_dir():
         raw, recipe = _read_folder(path)
     elif path.suffix == ".safetensors" and path.is_file():
-        raw, recipe = _read_safetensors(path), _recipe_beside(path)
+        raw, recipe = load_safetensors(path), _recipe_beside(path)
     elif path.is_file():
         raw, recipe = _read_fairseq(path)
     elif HUB_NAME.fullmatch(weights) and path.suffix not in WEIGHT_FILES and not path.parent.is_dir():
@@ -106,7 +108,7 @@ def _read_folder(folder: Path) -> tuple[Mapping[str, Tensor], Recipe]:
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise InputError(f"model.xlsr.weights {folder}: expected a transformers folder, found no config.json in it")
-    recipe = of_transformers(_read_json(config_path), config_path)
+    recipe = of_transformers(read_json(config_path, dict), config_path)
     for name in FOLDER_FILES:
         path = folder / name
         if path.is_file() and name.endswith(".index.json"):
@@ -123,7 +125,7 @@ def shards_of(index: Path) -> list[str]:
     Raises:
         InputError: it names none, or one outside its folder.
     """
-    named = _read_json(index).get("weight_map")
+    named = read_json(index, dict).get("weight_map")
     shards = sorted(set(named.values()), key=str) if isinstance(named, dict) else []
     if not shards or not all(isinstance(s, str) and s.endswith(WEIGHT_FILES) and s == Path(s).name for s in shards):
         raise InputError(f"{index}: expected a weight_map that names files of this folder, found {str(shards)[:80]}")
@@ -134,36 +136,17 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file, but its folder's index names it; copy or download it too")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        kept = path.with_name(DIGESTS_FILE)  # export.py writes it beside the one file of its folder
+        return load_safetensors(path, read_json(kept, dict) if kept.is_file() else None)
     state = weights_in(read_torch(path))
     if state is None:
         raise InputError(f"{path}: expected weights by name, found something else")
     return state
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected settings by name, found {type(content).__name__}")
-    return content
-
-
 def _recipe_beside(path: Path) -> Recipe:
     config = path.with_name("config.json")
-    return of_transformers(_read_json(config), config) if config.is_file() else of_fairseq(None, path)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)  # maps the file
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file, or one that ends too early ({error})") from None
+    return of_transformers(read_json(config, dict), config) if config.is_file() else of_fairseq(None, path)
 
 
 def _download(name: str) -> tuple[Mapping[str, Tensor], Recipe]:

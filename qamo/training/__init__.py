@@ -5,6 +5,7 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
 
     device.py      kind and number of devices, precision and scoring batch of a machine
     launch.py      join the processes of a job; a lost one is a sentence
+    peers.py       whether they want the same and are there; the end of one that waits
     folder.py      RunFolder: what a run's files are called, which training it holds, its lock
     loop.py        the training loop, the best epochs
     state.py       what a resume needs, written and read

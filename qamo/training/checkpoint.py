@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor
 
 from qamo import InputError
-from qamo.files import replacing, write_json
+from qamo.files import read_json, replacing, write_json
+from qamo.networks.digests import DIGESTS, digests_of, load_safetensors
 from qamo.networks.weights import check_finite, first_of, read_torch
 
 log = logging.getLogger(__name__)
@@ -41,9 +43,11 @@ def write_checkpoint(path: Path, *, model_state: Mapping[str, Tensor], model_con
     content = {"format": FORMAT, "convention": CONVENTION, "model": dict(model_state), "model_config": model_config}
     if clash := content.keys() & provenance.keys():
         raise ValueError(f"provenance repeats {sorted(clash)}")
+    content = _plain({**content, **provenance})
+    content[DIGESTS] = digests_of(content)
     # Into an open file: given a path, torch writes its name into the archive, and equal runs would differ in bytes.
     with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-        torch.save(_plain({**content, **provenance}), file)
+        torch.save(content, file)
 
 
 def _plain(value: Any) -> Any:
@@ -59,17 +63,14 @@ def _plain(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
 
 
-def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint as `write_checkpoint` was given it.
-
-    Args:
-        mmap: leave the weights in the file until they are used.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint as `write_checkpoint` was given it; its tensors stay in the file until they are used.
 
     Raises:
-        InputError: the file is missing, cut off, no checkpoint of ours, asks to run code, scores the other way
+        InputError: the file is missing, cut off, damaged, no checkpoint of ours, asks to run code, scores the other way
             round, or holds weights that are not finite.
     """
-    return checked(read_torch(path, mmap=mmap), path)
+    return checked(read_torch(path), path)
 
 
 def checked(content: Any, path: Path) -> dict[str, Any]:
@@ -88,12 +89,18 @@ def write_exported(folder: Path, *, model_state: Mapping[str, Tensor], model_con
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model_state.items()}
     with replacing(folder / EXPORTED_WEIGHTS) as temporary:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model_state.items()}
         save_file(tensors, temporary, metadata={"format": "pt"})
         share(temporary)
     about = {"format": FORMAT, "convention": CONVENTION, "model_config": model_config, **provenance}
-    write_json(folder / EXPORTED_CONFIG, about)
+    about[DIGESTS] = digests_of(tensors)
+    write_json(folder / EXPORTED_CONFIG, {**about, "checksum": _checksum(about)})
+
+
+def _checksum(about: Mapping[str, Any]) -> int:
+    """CRC-32 of what an exported folder says of itself: a setting that was damaged would change the scores."""
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
 def share(path: Path) -> None:
@@ -109,18 +116,12 @@ def read_exported(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: a file is missing, damaged, or not ours.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
-    try:
-        about = json.loads((folder / EXPORTED_CONFIG).read_text(encoding="utf-8"))
-        state = load_file(folder / EXPORTED_WEIGHTS)
-    except ValueError as error:
-        raise InputError(f"{folder / EXPORTED_CONFIG}: not JSON ({error})") from None
-    except SafetensorError as error:
-        raise InputError(f"{folder / EXPORTED_WEIGHTS}: damaged, or cut off ({error}); copy it again") from None
-    content = checked(about | {"model": state} if isinstance(about, dict) else about, folder)
+    about = read_json(folder / EXPORTED_CONFIG, dict)
+    if (own := about.pop("checksum", None)) is not None and own != _checksum(about):
+        raise InputError(f"{folder / EXPORTED_CONFIG}: damaged, or changed by hand; export the detector again")
+    state = load_safetensors(folder / EXPORTED_WEIGHTS, about.pop(DIGESTS, None))
+    content = checked(about | {"model": state}, folder)
     return state, content["model_config"]
 
 
@@ -155,7 +156,7 @@ def average(paths: Sequence[Path], how: str = "mean") -> dict[str, Tensor]:
         InputError: a file is unreadable, or the files hold different networks.
     """
     order = averaged(paths, how)
-    return average_states({path: read_checkpoint(path, mmap=True)["model"] for path in dict.fromkeys(order)}, order)
+    return average_states({path: read_checkpoint(path)["model"] for path in dict.fromkeys(order)}, order)
 
 
 def averaged(paths: Sequence[Path], how: str) -> list[Path]:

@@ -6,7 +6,6 @@ import os
 from typing import NamedTuple
 
 import torch
-from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from qamo import InputError
 from qamo.config.schema import Config, RunConfig
@@ -65,18 +64,42 @@ def resolved(cfg: Config) -> Config:
 
 
 def job_of(cfg: Config, accelerator: str) -> Job:
-    """The processes that torchrun or SLURM started, or those that the config asks for."""
+    """The processes that torchrun or SLURM's srun started, or those that the config asks for.
+
+    Raises:
+        InputError: SLURM's tasks are others than the config asks for.
+    """
     if under_torchrun():
         n_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         return Job(n_local, int(os.environ["WORLD_SIZE"]) // n_local, several=True)
-    if SLURMEnvironment.detect():
-        n_tasks, n_nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", 1))
-        return Job(n_tasks // n_nodes, n_nodes, several=n_tasks > 1)
+    if n_tasks := slurm_tasks():
+        return _job_of_slurm(cfg.run, n_tasks)
     devices = cfg.run.devices
     if devices == "auto":
         devices = torch.cuda.device_count() if accelerator == "cuda" and not cfg.train.enabled else 1
     return Job(devices, cfg.run.n_nodes, several=devices > 1 or cfg.run.n_nodes > 1)
 
 
+def _job_of_slurm(run: RunConfig, n_tasks: int) -> Job:
+    n_nodes = int(os.environ.get("SLURM_NNODES") or os.environ.get("SLURM_JOB_NUM_NODES") or 1)
+    n_local = n_tasks // n_nodes
+    if n_local * n_nodes != n_tasks:
+        raise InputError(f"SLURM started {n_tasks} tasks on {n_nodes} nodes; give all nodes equally many")
+    for key, asked, found, flag in (
+        ("run.devices", run.devices, n_local, "--ntasks-per-node"),
+        ("run.n_nodes", run.n_nodes, n_nodes, "--nodes"),
+    ):
+        if asked not in (1, "auto", found):
+            raise InputError(f"{key} is {asked}, but SLURM started {found}; start with `srun {flag}={asked}`")
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(n_local))  # without it Lightning refuses tasks
+    return Job(n_local, n_nodes, several=n_tasks > 1)
+
+
 def under_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def slurm_tasks() -> int:
+    """How many tasks srun started this process among; 0 without SLURM, and in its interactive shells."""
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return 0 if interactive or under_torchrun() else int(os.environ.get("SLURM_NTASKS", 0))

@@ -31,7 +31,7 @@ def test_a_converted_front_end_computes_the_same(tmp_path, capsys):
     path = as_fairseq(frontend.network, tmp_path)
     assert export.main(["--convert-xlsr", str(path), "-o", str(tmp_path / "out"), "--n-heads", "4"]) == 0
     assert "set model.xlsr.weights=" in capsys.readouterr().out
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["config.json", "digests.json", "model.safetensors"]
     again = xlsr(weights=str(tmp_path / "out")).eval()
     with torch.inference_mode():
         assert torch.equal(again(wave()), frontend(wave()))

@@ -221,7 +221,11 @@ def test_an_exported_folder_reads_back(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
-    [("qamo.json", "{", "not JSON"), ("qamo.json", "[]", "found list"), ("model.safetensors", "xx", "cut off")],
+    [
+        ("qamo.json", "{", "not JSON"),
+        ("qamo.json", "[]", "expected a JSON object"),
+        ("model.safetensors", "xx", "ends too early"),
+    ],
 )
 def test_a_damaged_exported_folder(tmp_path, name, content, message):
     write_exported(tmp_path, model_state=state(), model_config={})
