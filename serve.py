@@ -41,7 +41,7 @@ def build_parser() -> Parser:
         "--batch-size",
         type=int,
         default=4,
-        help="windows scored at a time; between them others take turns [%(default)s]",
+        help="windows scored at a time; then others have their turn [%(default)s]",
     )
     add("--keep-pauses", action="store_true", help="judge windows too that are mostly pauses")
     add("--no-mos", action="store_true", help="do not predict the speech quality, which takes longer than the verdict")

@@ -62,8 +62,9 @@ def serving(settings: Settings, limits: Limits, access: Access, *, root_path: st
         worker.close()
 
 
-def stand_in(limits: Limits = Limits(1_000_000, 4), access: Access = Access(), **more: Any) -> Any:
-    return serving(StandInSettings(Path("stand-in"), Rule(batch_size=2), 30.0), limits, access, **more)
+def stand_in(*, access: Access | None = None, **more: Any) -> Any:
+    settings = StandInSettings(Path("stand-in"), Rule(batch_size=2), 30.0)
+    return serving(settings, Limits(1_000_000, 4), access or Access(), **more)
 
 
 def sound(first: float = 0.1, n_windows: int = 2) -> bytes:
