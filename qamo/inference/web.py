@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +25,7 @@ import numpy as np
 from qamo import InputError
 from qamo.audio.load import SAMPLE_RATE
 from qamo.inference import recording
-from qamo.inference.judge import PredictMOS, Rule, judge, meaning
+from qamo.inference.judge import PredictMOS, Rule, Watch, judge, meaning
 from qamo.inference.scorer import Scorer
 from qamo.inference.show import envelope
 
@@ -49,6 +49,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 TOKEN = "X-Qamo"  # a header that no form and no foreign page can send without asking first, which is never granted
+NDJSON = "application/x-ndjson"  # asked for, an answer is lines of JSON: progress, and at last the judgement
 N_WAITING = 4  # recordings being judged or waiting; more are turned away
 SOCKET_TIMEOUT_S = 30  # between two pieces of a request
 UPLOAD_TIMEOUT_S = 120  # for the whole of one
@@ -62,12 +63,11 @@ class Limits(NamedTuple):
 
 
 class Studio:
-    """Judges one upload at a time, in memory."""
+    """Judges uploads, in memory."""
 
     def __init__(self, scorer: Scorer, rule: Rule, limits: Limits, predict_mos: PredictMOS | None):
         self.scorer, self.rule, self.limits, self.predict_mos = scorer, rule, limits, predict_mos
         self.waiting = threading.BoundedSemaphore(N_WAITING)
-        self.busy = threading.Lock()
 
     def about(self) -> dict[str, Any]:
         """What the page says before the first clip; null for a threshold that no score reaches."""
@@ -84,15 +84,17 @@ class Studio:
             "prior": self.rule.prior,
         }
 
-    def judge(self, body: bytes, name: str) -> dict[str, Any]:
-        """Judgement of an uploaded recording, with its waveform's envelope.
+    def read(self, body: bytes, name: str) -> np.ndarray:
+        """The wave of an uploaded recording.
 
         Raises:
             InputError: it cannot be read, or is too long.
         """
-        wave = recording.read(body, name=name, max_s=self.limits.seconds)
-        with self.busy:
-            judgement = judge(wave, self.scorer, self.rule, path=name, predict_mos=self.predict_mos)
+        return recording.read(body, name=name, max_s=self.limits.seconds)
+
+    def judge(self, wave: np.ndarray, name: str, watch: Watch[Any] | None = None) -> dict[str, Any]:
+        """Judgement of a wave, with its envelope."""
+        judgement = judge(wave, self.scorer, self.rule, path=name, predict_mos=self.predict_mos, watch=watch)
         low, high = envelope(wave, N_COLUMNS)
         return judgement.as_dict() | {"low": np.round(low, 3).tolist(), "high": np.round(high, 3).tolist()}
 
@@ -118,6 +120,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: Server
     timeout = SOCKET_TIMEOUT_S
+    has_begun = False  # to answer
     server_version, sys_version = "qamo", ""
 
     def do_GET(self) -> None:
@@ -162,10 +165,30 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(HTTPStatus.BAD_REQUEST, "the upload was cut off or too slow")
             return
         name = Path(urllib.parse.unquote(self.headers.get("X-Name", ""))).name[:200] or "recording"
+        studio = self.server.studio
+        streams = NDJSON in self.headers.get("Accept", "")
+        status = HTTPStatus.OK
         try:
-            self.answer(HTTPStatus.OK, self.server.studio.judge(body, name))
+            wave = studio.read(body, name)
+            if streams:  # lines until the connection ends
+                self.begin(HTTPStatus.OK, NDJSON)
+            content = studio.judge(wave, name, self.report if streams else None)
         except InputError as error:
-            self.answer(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
+            status, content = HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)}
+            streams = streams and self.has_begun
+        if streams:
+            self.line(content)
+        else:
+            self.answer(status, content)
+
+    def report(self, steps: Iterable[Any], n_steps: int, work: str) -> Iterator[Any]:
+        """Pass steps through and say of each that it is done; ends with an error when the page no longer listens."""
+        for n_done, step in enumerate(steps):
+            self.line({"work": work, "done": n_done, "of": n_steps})
+            yield step
+
+    def line(self, content: dict[str, Any]) -> None:
+        self.wfile.write(json.dumps(content).encode() + b"\n")
 
     def pieces(self, n_bytes: int) -> Iterator[bytes]:
         """The body, until its end, or until it has taken too long: a trickle must not hold a place for ever."""
@@ -190,13 +213,18 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(status, {"error": why})
 
     def send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        self.begin(status, kind, len(body))
+        self.wfile.write(body)
+
+    def begin(self, status: HTTPStatus, kind: str, n_bytes: int | None = None) -> None:
+        self.has_begun = True
         self.send_response(status)
         for key, value in HEADERS.items():
             self.send_header(key, value)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        if n_bytes is not None:
+            self.send_header("Content-Length", str(n_bytes))
         self.end_headers()
-        self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: what people upload is theirs."""

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -76,6 +77,46 @@ def test_an_upload_is_judged_as_inference_judges_a_file(port, studio, clip):
     assert found["mos"] is not None
     assert len(low) == len(high) == web.N_COLUMNS
     assert max(high) == pytest.approx(load(clip).max(), abs=1e-3)
+
+
+def test_who_asks_for_lines_hears_of_progress(port, clip):
+    status, body, headers = ask(port, "POST", "/judge", clip.read_bytes(), X_Qamo="1", Accept="application/x-ndjson")
+    *steps, last = [json.loads(line) for line in body.decode().splitlines()]
+    assert (status, headers["Content-Type"]) == (200, "application/x-ndjson")
+    assert steps == [{"work": "scoring", "done": 0, "of": 1}]
+    assert last["score"] == upload(port, clip.read_bytes())[1]["score"]
+    status, body, _ = ask(port, "POST", "/judge", b"no sound", X_Qamo="1", Accept="application/x-ndjson")
+    assert status == 422
+    assert "not a recording" in json.loads(body)["error"]
+
+
+def test_what_nobody_waits_for_is_given_up(port, studio, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).normal(size=16_000 * 29) / 10, 16_000)
+    body = (tmp_path / "long.wav").read_bytes()
+    batches = []
+    score = studio.scorer
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(score, name)
+
+        def __call__(self, waves):
+            batches.append(len(waves))
+            time.sleep(0.2)
+            return score(waves)
+
+    monkeypatch.setattr(studio, "scorer", Slow())
+    head = f"POST /judge HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Qamo: 1\r\nAccept: {web.NDJSON}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        raw.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        said = b""
+        while b'"done": 1' not in said:
+            piece = raw.recv(4096)
+            assert piece, said
+            said += piece
+    time.sleep(2.5)
+    assert len(batches) < 8
+    assert studio.waiting._value == web.N_WAITING
 
 
 def test_nothing_is_written_and_nothing_of_this_computer_can_be_read(port, clip, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ const VERDICTS = {
   uncertain: ["uncertain", "Uncertain: no verdict"],
 };
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
-let about = null, url = null, saved = null, shown = null, turn = 0;
+let about = null, url = null, saved = null, shown = null;
 
 fetch("about").then((r) => r.json()).then((found) => {
   about = found;
@@ -30,30 +30,67 @@ function complain(text) {
 
 // ---- uploading
 
+let job = null; // aborts the upload in progress
 async function judge(blob, name) {
-  const mine = ++turn;
+  job?.abort();
+  const mine = job = new AbortController();
   $("problem").hidden = true;
   $("result").hidden = true;
   if (about && blob.size > about.max_bytes) return complain(`${name}: larger than ${about.max_bytes / 1e6} MB; cut the recording.`);
   $("drop").setAttribute("aria-busy", "true");
   $("status").textContent = `Listening to ${name} …`;
+  working(true);
   let found;
   try {
     const answer = await fetch("judge", {
-      method: "POST", body: blob,
-      headers: { "X-Qamo": "1", "X-Name": encodeURIComponent(name), "Content-Type": "application/octet-stream" },
+      method: "POST", body: blob, signal: mine.signal,
+      headers: {
+        "X-Qamo": "1", "X-Name": encodeURIComponent(name), "Content-Type": "application/octet-stream",
+        Accept: "application/x-ndjson, application/json",
+      },
     });
-    found = await answer.json();
+    const started = Date.now();
+    for await (const line of lines(answer)) {
+      if (line.of) progress(line, started);
+      else found = line;
+    }
   } catch {
-    if (mine === turn) complain("The server did not answer; is it still running?");
+    if (mine === job) mine.signal.aborted ? ($("status").textContent = "Stopped.") : complain("The server did not answer; is it still running?");
     return;
   } finally {
-    if (mine === turn) $("drop").removeAttribute("aria-busy");
+    if (mine === job) {
+      $("drop").removeAttribute("aria-busy");
+      working(false);
+    }
   }
-  if (mine !== turn) return; // another recording was chosen meanwhile
+  if (mine !== job) return; // another recording was chosen meanwhile
+  if (!found) return complain("The server ended in the middle of its answer; try again.");
   if (found.error) return complain(found.error);
   show(found, blob);
 }
+async function* lines(answer) { // of JSON, as they come
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const part of parts) yield JSON.parse(part);
+  }
+  if (rest) yield JSON.parse(rest);
+}
+function progress({ work, done, of }, started) {
+  $("bar").max = of;
+  $("bar").value = done;
+  if (work === "quality" && done === 0) progress.since = Date.now();
+  const seconds = done ? ((Date.now() - (work === "quality" ? progress.since : started)) / 1000 / done) * (of - done) : 0;
+  $("left").textContent = seconds > 1 ? `${work}, ${clock(Math.ceil(seconds))} left` : work;
+}
+function working(on) {
+  $("working").hidden = !on;
+  $("bar").removeAttribute("value");
+  $("left").textContent = "";
+}
+$("quit").addEventListener("click", () => job?.abort());
 
 $("file").addEventListener("change", () => {
   const file = $("file").files[0];
