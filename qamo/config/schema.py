@@ -167,6 +167,9 @@ class RunConfig(Section):
     accelerator: Literal["auto", "cpu", "cuda"] = free("auto", "auto, cpu or cuda")
     devices: int | Literal["auto"] = free(1, "processes on this machine, or auto; torchrun's own count comes first")
     n_nodes: int = free(1, "machines that the processes run on", ge=1)
+    deterministic: bool = free(
+        True, "on a GPU: deterministic algorithms where PyTorch has them, as the published code asks of cuDNN"
+    )
     n_threads: int = free(0, "CPU threads of PyTorch; 0: as it chooses", ge=0)
     feature_cache: Path | None = free(None, "folder that keeps the features of a frozen front end; null: none")
     feature_cache_gb: float = free(4.0, "size limit of that folder, GB; least recently used features go first", gt=0)

@@ -40,6 +40,8 @@ def processes(cfg: Config) -> Fabric:
         devices = torch.cuda.device_count() if accelerator == "cuda" else 1
     if accelerator == "cpu":
         malloc.keep_freed()
+    else:
+        set_deterministic(cfg.run.deterministic)
     several = _under_torchrun() or n_nodes > 1 or devices != 1
     fabric = Fabric(
         accelerator=accelerator,
@@ -56,6 +58,19 @@ def processes(cfg: Config) -> Fabric:
             f"by {fabric.world_size}; choose a multiple"
         )
     return fabric
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Have a GPU compute a step alike each time, or as fast as it can; on a CPU PyTorch's steps are alike anyway.
+
+    An operation that has no deterministic form warns, and is computed: such a run may differ in its last bits.
+    """
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what it would fill
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
 
 
 @contextmanager

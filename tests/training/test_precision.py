@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from lightning_fabric import Fabric
 
 import main
 from eval_metrics import equal_error_rate
-from qamo.training import precision
+from qamo.training import launch, precision
 from qamo.trials.scores import read_scores
 from tests.support import tiny_corpus
 from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
@@ -81,3 +83,21 @@ def test_lfcc_features_do_not_depend_on_the_number_format():
     plain = detector.frontend(wave)
     with precision.autocast("bf16-mixed", "cpu"):
         assert torch.equal(detector.frontend(wave), plain)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_determinism_is_set_as_asked_and_warns_where_there_is_none(wanted, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for name in ("deterministic", "benchmark"):
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    try:
+        launch.set_deterministic(wanted)
+        assert torch.backends.cudnn.deterministic is wanted
+        assert torch.are_deterministic_algorithms_enabled() is wanted
+        assert torch.is_deterministic_algorithms_warn_only_enabled() is wanted
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is wanted
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
