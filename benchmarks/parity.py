@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 import model  # noqa: E402
 from benchmarks.parity_checks.initial import INITIAL  # noqa: E402
+from benchmarks.parity_file import FIRST_STEP  # noqa: E402
 from loss import QAMO, OCSoftmax  # noqa: E402
 from qamo import InputError  # noqa: E402
 from qamo.audio import load as audio  # noqa: E402
@@ -553,6 +554,7 @@ def table(checks: dict[str, tuple[float, Check]]) -> Iterator[str]:
     import transformers
 
     yield "<!-- Written by benchmarks/parity.py; `make parity` writes it anew. -->"
+    yield FIRST_STEP
     yield f"Original: {VERSIONS}, CPU.  "
     yield (
         f"This program: Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, "
