@@ -32,10 +32,10 @@ from qamo.networks.xlsr_files import TO_FAIRSEQ, renamed
 
 # At the head of docs/parity.md, which benchmarks/parity.py writes.
 FIRST_STEP = """\
-**Where the real weights are, do this first.** The figures below are of tiny or made-up weights. In the environment of the
-published code (Python 3.7, torch 1.8.1, fairseq), on any recordings at 16 kHz, `benchmarks/parity_original.py` records hidden
-states and one training step of the real `xlsr2_300m.pt`, or what a published detector returns. It is one file that imports
-nothing of this project:
+**Where the real weights are, do this first.** The figures below are of tiny or made-up weights. In the environment of
+the published code (Python 3.7, torch 1.8.1, fairseq), on any recordings at 16 kHz, `benchmarks/parity_original.py`
+records hidden states and one training step of the real `xlsr2_300m.pt`, or what a published detector returns. It is one
+file that imports nothing of this project:
 
 ```sh
 python parity_original.py clip1.wav clip2.wav --xlsr xlsr2_300m.pt -o original.npz

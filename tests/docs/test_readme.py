@@ -311,7 +311,7 @@ def write(path: Path, lines: list[str]) -> None:
 
 def build(root: Path) -> None:
     """Everything that a user brings: archives unpacked to FOLDER, the authors' lists in DIR, XLS-R, some recordings."""
-    for item in ("*.py", "qamo", "database/prepare.py", "2021/eval-package/main.py", "benchmarks/*.py"):
+    for item in ("*.py", "qamo", "database/prepare.py", "2021/eval-package/*.py", "benchmarks/*.py"):
         for source in ROOT.glob(item):
             target = root / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
