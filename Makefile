@@ -6,7 +6,7 @@ DEMO ?= full
 MINI := $(if $(filter quick,$(DEMO)),mini-quick,mini)
 ARGS ?=
 
-.PHONY: demo corpus test test-slow lint bench parity kill-test study clean
+.PHONY: demo corpus test test-slow lint bench parity parity-original kill-test study clean
 
 $(STAMP):
 	@echo "setting up .venv (once; about a minute)"
@@ -42,6 +42,10 @@ endif
 
 parity: $(STAMP)
 	$(BIN)/python benchmarks/parity.py --full -o docs/parity.md
+
+# FILE: what benchmarks/parity_original.py wrote beside the published code.
+parity-original: $(STAMP)
+	$(BIN)/python benchmarks/parity_file.py $(FILE) $(if $(ARGS),$(ARGS),--xlsr pretrained/xlsr2_300m.pt)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

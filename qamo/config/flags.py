@@ -12,10 +12,20 @@ from typing import Any, NamedTuple
 
 from qamo.config.keys import keys_of
 from qamo.config.load import load_config, parse_assignments, yaml_text
+from qamo.config.parts import ModelConfig
 from qamo.config.schema import Config
 
-PRESETS: dict[str, dict[str, Any]] = {"code": {}, "paper": {"model.qamo.scale": 20.0, "model.qamo.score": "softmax"}}
-HEAD_NAMES = {"weighted_CCE": "wce", "ocsoftmax": "oc_softmax"}  # other spellings of the field
+PRESETS: dict[str, dict[str, Any]] = {
+    "code": {},
+    "paper": {"model.qamo.scale": 20.0, "model.qamo.score": "softmax"},
+    # The parent project (tcm_add): one Adam for all weights, RawBoost on every utterance.
+    "tcm": {"model.head": "wce", "train.lr": 1e-6, "train.head_lr": 1e-6, "data.rawboost.probability": 1.0},
+}
+HEAD_NAMES = {"weighted_cce": "wce", "ocsoftmax": "oc_softmax", "oc-softmax": "oc_softmax"}  # other spellings
+LOSS_NOTE = (
+    f"{ModelConfig.sentence('head')}. oc_softmax and wce train as qamo does: the paper does not describe those rows "
+    "further; --preset tcm has the WCE recipe of the parent project"
+)
 
 
 def switch(text: str) -> bool:
@@ -70,7 +80,7 @@ class Flag(NamedTuple):
 GROUPS: dict[str, list[Flag]] = {
     "what to train": [
         Flag("--model", "model.backend"),
-        Flag("--loss", "model.head", lambda name: HEAD_NAMES.get(name, name)),
+        Flag("--loss", "model.head", lambda name: HEAD_NAMES.get(name.lower(), name.lower()), LOSS_NOTE),
         Flag("--seed", "seed"),
         Flag("--batch_size", "train.batch_size"),
         Flag("--num_epochs", "train.patience", note="PATIENCE: epochs without a better dev loss (a historic name)"),
@@ -135,7 +145,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--preset",
         choices=PRESETS,
-        help="QAMO's constants: of the published code (default), or as the paper prints them",
+        help="code (default): QAMO's constants of the published code; paper: as the paper prints them; tcm: the parent "
+        "project's WCE recipe, one Adam at 1e-6 for all weights and RawBoost on every utterance",
     )
     train.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a run for each seed, then mean and deviation")
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the keys that differ [config.yaml]")

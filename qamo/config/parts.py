@@ -35,7 +35,7 @@ class XLSRConfig(FrontEnd):
         "none", "none: raw waves, as published; utterance: zero mean and unit variance"
     )
     attention: Literal["sdpa", "eager"] = scoring(
-        "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: bit-identical to fairseq"
+        "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: the steps of fairseq"
     )
     gradient_checkpointing: bool = free(False, "recompute layers in the backward pass: less memory, equal gradients")
     hidden_size: int | None = architecture(

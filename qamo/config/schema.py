@@ -176,6 +176,9 @@ class RunConfig(Section):
         "GPUs or processes of this machine; auto: all GPUs when it only scores, else one; torchrun's come first",
     )
     n_nodes: int = free(1, "machines that the processes run on", ge=1)
+    deterministic: bool = free(
+        True, "on a GPU: deterministic algorithms where PyTorch has them, as the published code asks of cuDNN"
+    )
     n_threads: int = free(0, "CPU threads of PyTorch; 0: as it chooses", ge=0)
     compile: Literal["auto", "off"] = free(
         "off", "auto: on a GPU, compile XLS-R's layers (some seconds at the start; falls back with a warning)"

@@ -38,6 +38,8 @@ def processes(cfg: Config) -> Fabric:
     job = device.job_of(cfg, accelerator)
     if accelerator == "cpu":
         malloc.keep_freed()
+    else:
+        set_deterministic(cfg.run.deterministic)
     fabric = Fabric(
         accelerator=accelerator,
         devices=job.devices,
@@ -60,6 +62,19 @@ def processes(cfg: Config) -> Fabric:
             f"by {fabric.world_size}; choose at least {fabric.world_size}, or start fewer processes"
         )
     return fabric
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Have a GPU compute a step alike each time, or as fast as it can; on a CPU PyTorch's steps are alike anyway.
+
+    An operation that has no deterministic form warns, and is computed: such a run may differ in its last bits.
+    """
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what it would fill
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
 
 
 @contextmanager

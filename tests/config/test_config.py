@@ -152,6 +152,19 @@ def test_the_paper_preset_sets_its_scale_and_score():
     assert (qamo.scale, qamo.score) == (20.0, "softmax")
 
 
+def test_the_parent_projects_preset_is_one_adam_for_all_and_noise_on_every_utterance():
+    config = resolved("--preset", "tcm")
+    assert (config.model.head, config.train.lr, config.train.head_lr) == ("wce", 1e-6, 1e-6)
+    assert config.data.rawboost.probability == 1
+    assert resolved("--preset", "tcm", "--loss", "qamo").model.head == "qamo"
+
+
+@pytest.mark.parametrize("name", ["WCE", "wce", "weighted_CCE", "OCSoftmax", "oc_softmax", "QAMO"])
+def test_losses_are_known_in_every_spelling_of_the_field(name):
+    expected = "qamo" if name == "QAMO" else "oc_softmax" if name.startswith(("OC", "oc")) else "wce"
+    assert resolved("--loss", name).model.head == expected
+
+
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
