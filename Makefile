@@ -6,7 +6,7 @@ DEMO ?= full
 MINI := $(if $(filter quick,$(DEMO)),mini-quick,mini)
 ARGS ?=
 
-.PHONY: demo corpus test test-slow lint bench parity parity-original kill-test study clean
+.PHONY: demo corpus test test-avx2 test-slow lint bench parity parity-original kill-test study clean
 
 $(STAMP):
 	@echo "setting up .venv (once; about a minute)"
@@ -24,6 +24,11 @@ demo: corpus
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
+
+# The tests that depend on the processor, on an imitated smaller one: AVX2 without products in bfloat16.
+test-avx2: $(STAMP)
+	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -q \
+		tests/networks/test_cpu.py tests/training/test_precision.py tests/quality/test_mos.py $(ARGS)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow $(ARGS)

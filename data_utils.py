@@ -24,6 +24,7 @@ from qamo.config.schema import DataConfig, EvalConfig, RawBoostConfig
 from qamo.files import sha256
 from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
+from qamo.training.gather import share_of
 from qamo.training.loader import Batch, Batches, read_by_processes
 from qamo.trials.authors import how_to_get
 from qamo.trials.keys import read_keys
@@ -142,10 +143,10 @@ def epoch_batches(
     All processes see the same shuffle, and their shares joined in rank order are the single process's batch.
     """
     order = np.random.default_rng([seed, epoch, 0x5F]).permutation(n)
-    share = batch_size // world_size
+    rows = share_of(batch_size, rank, world_size)
     for step in range(first_step, n // batch_size):
-        start = step * batch_size + rank * share
-        yield [(epoch, int(i)) for i in order[start : start + share]]
+        batch = order[step * batch_size : (step + 1) * batch_size]
+        yield [(epoch, int(i)) for i in batch[rows]]
 
 
 def collate(items: Sequence[Item]) -> Batch:

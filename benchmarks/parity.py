@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.measure import row, table
 from benchmarks.parity_checks import frontend, heads, initial, other, scores, training
 from benchmarks.parity_checks.goldens import CHECKS, GOLDENS, VERSIONS
-from benchmarks.parity_file import FIRST_STEP  # noqa: E402
+from benchmarks.parity_file import FIRST_STEP
 from qamo import InputError
 from qamo.command import Parser, run_command
 from qamo.files import write_text

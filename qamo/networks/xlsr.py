@@ -40,7 +40,7 @@ class XLSR(nn.Module):
     Args:
         weights: a fairseq file, a transformers folder, a .safetensors file, a hub name, or None: random weights.
         freeze: train none of it.
-        attention: sdpa or eager; eager takes fairseq's steps (to the same bits, on the CPU where that was tried), and is
+        attention: sdpa or eager; eager takes fairseq's steps (to the same bits, on one CPU that was tried), and is
             slower.
         normalize_input: "utterance" brings each wave to mean 0 and variance 1, as in XLS-R's own pre-training.
         uninitialized: leave the weights as memory holds them; a strict load must follow.
