@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qamo import InputError
-from qamo.command import Parser, run_command
+from qamo.command import Parser, number, run_command
 from qamo.inference.api import quality_predictor
 from qamo.inference.flags import add_flags, rule_of
 from qamo.inference.scorer import open_scorer
@@ -31,9 +31,9 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="run, checkpoint, exported folder or .onnx file")
     add("--host", default="127.0.0.1", help="address to listen on [%(default)s: this computer only]")
-    add("--port", type=int, default=7860, help="0: any free one [%(default)s]")
-    add("--max-mb", type=float, default=30.0, help="largest upload [%(default)g]")
-    add("--max-minutes", type=float, default=10.0, help="longest recording [%(default)g]")
+    add("--port", type=number(int, 0, 65_535), default=7860, help="0: any free one [%(default)s]")
+    add("--max-mb", type=number(float, 0.001, 100_000), default=30.0, help="largest upload [%(default)g]")
+    add("--max-minutes", type=number(float, 0.001, 10_000), default=10.0, help="longest recording [%(default)g]")
     add("--keep-pauses", action="store_true", help="judge windows too that are mostly pauses")
     add("--no-mos", action="store_true", help="do not predict the speech quality, which takes longer than the verdict")
     add("--open", action="store_true", help="open the page in a browser")
@@ -46,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
-    if not 0 <= args.port < 1 << 16:
-        raise InputError(f"--port: expected 0 to 65535, found {args.port}")
     server = Server(studio_of(args), args.host, args.port)
     shown = f"[{args.host}]" if ":" in args.host else args.host
     url = f"http://{shown}:{server.server_address[1]}/"
@@ -67,8 +65,6 @@ def command(args: argparse.Namespace) -> int:
 
 def studio_of(args: argparse.Namespace) -> Studio:
     """The detector with all that the arguments say about it."""
-    if not args.max_mb > 0 or not args.max_minutes > 0:
-        raise InputError("--max-mb and --max-minutes: expected more than 0")
     rule = rule_of(args, skip_pauses=not args.keep_pauses)
     malloc.keep_freed()
     scorer = open_scorer(args.run, device=args.device, n_threads=args.threads)

@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
-from qamo.command import DONE, Parser, run_command  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
+from qamo.command import DONE, Parser, number, run_command  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
 from builder import card, fetch, recipe, speakers, synthesis  # noqa: E402
 from qamo import InputError, files, progress  # noqa: E402
 from qamo.quality.cache import predict_files  # noqa: E402
@@ -41,8 +41,8 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--size", choices=["quick", "full"], default="full")
     add("--out", type=Path, help="folder of the corpus (database/mini or database/mini-quick)")
-    add("--seed", type=int, default=1234)
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
+    add("--seed", type=number(int, 0, 2**63 - 1), default=1234)
+    add("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes (one a core)")
     add("--downloads", type=Path, default=ROOT / "database" / "downloads", help="folder of the archives")
     add("--offline", action="store_true", help="use what the download folder holds and fetch nothing")
     add("--check", action="store_true", help="compare a built corpus with its manifest, and stop")

@@ -17,10 +17,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from qamo import InputError
 
+N = TypeVar("N", int, float)
 DONE, CLOSED_PIPE, INPUT_ERROR, STOPPED = 0, 1, 2, 130
 
 WORDS = {  # of the operating system's errors that a person can do something about
@@ -53,6 +54,22 @@ class Parser(argparse.ArgumentParser):
         if unknown.startswith("-") and (near := difflib.get_close_matches(unknown, self._option_string_actions, 1)):
             message += f"; did you mean {near[0]}?"
         super().error(message)
+
+
+def number(kind: type[N], low: float, high: float) -> Callable[[str], N]:
+    """The type of a flag: a whole number or a float from `low` to `high`, both included."""
+
+    def read(text: str) -> N:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(low - 1)
+        if not low <= value <= high:  # NaN neither
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {what} from {low:,} to {high:,}, found {text!r}")
+        return value
+
+    return read
 
 
 def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None) -> int:

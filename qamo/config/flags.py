@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PosixPath
 from typing import Any, NamedTuple
 
+from qamo.command import number
 from qamo.config.keys import keys_of
 from qamo.config.load import load_config, parse_assignments, yaml_text
-from qamo.config.schema import Config
+from qamo.config.schema import MAX_SEED, Config
+from qamo.config.yaml_text import Text
 
 PRESETS: dict[str, dict[str, Any]] = {"code": {}, "paper": {"model.qamo.scale": 20.0, "model.qamo.score": "softmax"}}
 HEAD_NAMES = {"weighted_CCE": "wce", "ocsoftmax": "oc_softmax"}  # other spellings of the field
@@ -137,7 +139,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         choices=PRESETS,
         help="QAMO's constants: of the published code (default), or as the paper prints them",
     )
-    train.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a run for each seed, then mean and deviation")
+    train.add_argument(
+        "--seeds",
+        type=number(int, 0, MAX_SEED),
+        nargs="+",
+        metavar="N",
+        help="a run for each seed, then mean and deviation",
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the keys that differ [config.yaml]")
     run.add_argument(
         "--check",
@@ -162,7 +170,8 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the arguments set, as dotted keys; lowest first: preset, flags, assignments."""
     overrides: dict[str, Any] = dict(PRESETS[args.preset]) if args.preset else {}
     values = {flag.key: getattr(args, flag.dest) for flag in FLAGS}
-    overrides |= {key: value for key, value in values.items() if value is not None}
+    # A flag's text is the text itself, whatever YAML would read in it.
+    overrides |= {k: Text(v) if isinstance(v, str) else v for k, v in values.items() if v is not None}
     return overrides | parse_assignments(args.assignments)
 
 
