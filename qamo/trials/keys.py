@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError
+from qamo.files import read_text
 from qamo.trials import tables
 from qamo.trials.names import check_names
 from qamo.trials.scores import Scores
@@ -202,10 +203,7 @@ def _read_columns(
 
 def _read_csv(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The columns of a meta.csv, `file` under the name `name`, and the line of each row."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file in UTF-8; give a meta.csv") from None
+    text = read_text(path).removeprefix("\ufeff")
     if any(character in text for character in _CONTROL):
         raise InputError(f"{path}: holds control characters, so it is not a text table; give a text file")
     rows: list[list[str]] = []

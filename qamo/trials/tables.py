@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qamo import InputError
+from qamo.files import open_regular
 from qamo.trials.names import shown
 
 BLOCK_BYTES = 1 << 20  # small enough to keep the scratch arrays of a block in a few MB
@@ -251,7 +252,7 @@ def _line(block: bytes, index: int) -> str:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     """Yield a text file as blocks of whole lines, each ending in a newline."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         rest = file.read(3)
         rest = b"" if rest == b"\xef\xbb\xbf" else rest
         while data := file.read(BLOCK_BYTES):
