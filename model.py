@@ -33,13 +33,12 @@ from qamo.networks.published import from_published
 from qamo.networks.weights import load_strictly, read_torch
 from qamo.networks.xlsr import XLSR
 from qamo.networks.xlsr_files import is_published
-from qamo.training.checkpoint import EXPORTED_CONFIG, EXPORTED_WEIGHTS, checked, read_exported
+from qamo.training.checkpoint import EXPORTED_CONFIG, EXPORTED_WEIGHTS, PARTS, checked, read_exported
 from qamo.training.folder import MODEL
 
 FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
 BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
 HEADS: dict[str, Callable[..., Head]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
-PARTS = ("frontend", "backend", "head")
 FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
 
 

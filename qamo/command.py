@@ -62,14 +62,11 @@ def number(kind: type[N], low: float, high: float) -> Callable[[str], N]:
     """The type of a flag: a whole number or a float from `low` to `high`, both included."""
 
     def read(text: str) -> N:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = kind(low - 1)
-        if not low <= value <= high:  # NaN neither
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {what} from {low:,} to {high:,}, found {text!r}")
-        return value
+        with contextlib.suppress(ValueError):
+            if low <= (value := kind(text)) <= high:  # NaN is not
+                return value
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"expected {what} from {low:,} to {high:,}, found {text:.40}")
 
     return read
 
@@ -126,7 +123,7 @@ def _open_streams() -> None:
     sys.stdout = sys.stdout or _Closed()
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        if isinstance(stream, io.TextIOWrapper) and (stream.errors == "strict" or stream.encoding.lower() != "utf-8"):
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -25,6 +25,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OPEN_FILES = ("/dev/fd/", "/dev/std", "/proc/")  # what a shell or a process has open already
 NULL_DEVICE = os.makedev(1, 3)  # /dev/null
 T = TypeVar("T")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)|-")  # "-" stands for none
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as `replacing` names them
 
 
@@ -43,6 +44,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
             yield temporary
         return
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))  # links that lead in a circle
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -175,6 +178,13 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def as_cell(value: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet takes for a formula: names come from other people's lists."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return value
+    return value if _NUMBER.fullmatch(value) else f"'{value}"
 
 
 def write_json(path: Path, value: Any) -> None:

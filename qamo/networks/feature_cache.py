@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ class FeatureCache:
     def _one(self, frontend: FrontEnd, row: Tensor) -> Tensor:
         path = self._path(row)
         try:
-            features = torch.from_numpy(np.load(path))
+            features = torch.from_numpy(_read(path))
             os.utime(path)  # read now: the last to be dropped
             self.hits += 1
             return features.to(row.device)
@@ -71,6 +72,7 @@ class FeatureCache:
         path.parent.mkdir(exist_ok=True)
         with replacing(path, durable=False) as temporary, open(temporary, "wb") as file:
             np.save(file, features)
+            file.write(zlib.crc32(features.tobytes()).to_bytes(4, "little"))
         self._writes_until_check -= 1
         if self._writes_until_check <= 0:
             self._writes_until_check = SIZE_CHECK_EVERY
@@ -99,6 +101,15 @@ class FeatureCache:
             path.unlink(missing_ok=True)
             total, dropped = total - size, dropped + 1
         return dropped
+
+
+def _read(path: Path) -> np.ndarray:
+    """A feature map whose checksum, the last four bytes, is right; ValueError where it is not, or is not there."""
+    with open(path, "rb") as file:
+        features: np.ndarray = np.load(file)
+        if file.read() != zlib.crc32(features.tobytes()).to_bytes(4, "little"):
+            raise ValueError(f"{path}: damaged")
+        return features
 
 
 def attach(detector: Detector, run: RunConfig, precision: str) -> None:
