@@ -28,7 +28,7 @@ from typing import TextIO, TypeVar
 import numpy as np
 
 from qamo import InputError
-from qamo.command import INPUT_ERROR, STOPPED, Parser, run_command
+from qamo.command import INPUT_ERROR, STOPPED, Parser, number, run_command
 from qamo.evaluation import calibration
 from qamo.files import write_text
 from qamo.inference import show
@@ -69,7 +69,7 @@ def build_parser() -> Parser:
         help="fit a calibration, write it to -o, and stop",
     )
     add("--subset", help="with --calibrate: subset of the keys")
-    add("--batch-size", type=int, default=16, help="windows scored at a time [%(default)s]")
+    add("--batch-size", type=number(int, 1, 100_000), default=16, help="windows scored at a time [%(default)s]")
     return parser
 
 

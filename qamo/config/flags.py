@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PosixPath
 from typing import Any, NamedTuple
 
+from qamo.command import number
 from qamo.config.keys import keys_of
 from qamo.config.load import load_config, parse_assignments, yaml_text
 from qamo.config.parts import ModelConfig
-from qamo.config.schema import Config
+from qamo.config.schema import MAX_SEED, Config
+from qamo.config.yaml_text import Text
 
 PRESETS: dict[str, dict[str, Any]] = {
     "code": {},
@@ -148,7 +150,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="code (default): QAMO's constants of the published code; paper: as the paper prints them; tcm: the parent "
         "project's WCE recipe, one Adam at 1e-6 for all weights and RawBoost on every utterance",
     )
-    train.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a run for each seed, then mean and deviation")
+    train.add_argument(
+        "--seeds",
+        type=number(int, 0, MAX_SEED),
+        nargs="+",
+        metavar="N",
+        help="a run for each seed, then mean and deviation",
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the keys that differ [config.yaml]")
     run.add_argument(
         "--check",
@@ -173,7 +181,8 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the arguments set, as dotted keys; lowest first: preset, flags, assignments."""
     overrides: dict[str, Any] = dict(PRESETS[args.preset]) if args.preset else {}
     values = {flag.key: getattr(args, flag.dest) for flag in FLAGS}
-    overrides |= {key: value for key, value in values.items() if value is not None}
+    # A flag's text is the text itself, whatever YAML would read in it.
+    overrides |= {k: Text(v) if isinstance(v, str) else v for k, v in values.items() if v is not None}
     return overrides | parse_assignments(args.assignments)
 
 

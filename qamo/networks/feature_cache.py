@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,7 +63,7 @@ class FeatureCache:
     @staticmethod
     def _read(path: Path) -> Tensor | None:
         try:
-            features = torch.from_numpy(np.load(path))
+            features = torch.from_numpy(_read(path))
             os.utime(path)  # read now: the last to be dropped
             return features
         except (OSError, ValueError, EOFError):
@@ -76,6 +77,7 @@ class FeatureCache:
         path.parent.mkdir(exist_ok=True)
         with replacing(path, durable=False) as temporary, open(temporary, "wb") as file:
             np.save(file, features)
+            file.write(zlib.crc32(features.tobytes()).to_bytes(4, "little"))
         self._writes_until_check -= 1
         if self._writes_until_check <= 0:
             self._writes_until_check = SIZE_CHECK_EVERY
@@ -132,6 +134,15 @@ def _computed(frontend: FrontEnd, rows: Sequence[Tensor]) -> Iterator[Tensor]:
 def _one(frontend: FrontEnd, inference: bool, row: Tensor) -> Tensor:
     with torch.inference_mode(inference), torch.no_grad():
         return frontend(row[None])[0]
+
+
+def _read(path: Path) -> np.ndarray:
+    """A feature map whose checksum, the last four bytes, is right; ValueError where it is not, or is not there."""
+    with open(path, "rb") as file:
+        features: np.ndarray = np.load(file)
+        if file.read() != zlib.crc32(features.tobytes()).to_bytes(4, "little"):
+            raise ValueError(f"{path}: damaged")
+        return features
 
 
 def attach(detector: Detector, run: RunConfig, precision: str) -> None:

@@ -88,7 +88,7 @@ def together(fabric: Fabric, cfg: Config) -> Iterator[None]:
         yield
         return
     try:
-        peers = Peers(fabric)
+        peers = Peers.of(fabric)
         with peers.watched(this_command()):
             peers.agree(cfg, fabric.device.type)
             yield
