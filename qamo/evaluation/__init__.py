@@ -10,6 +10,7 @@ Imports every room below. Only `score_set.py` and `check.py` import PyTorch.
     intervals.py    how certain an EER is, and the difference between two
     resampling.py   how resamples of a bootstrap are drawn
     calibration.py  score to log-likelihood ratio, probability and verdict
+    regression.py   logistic regression of scores, for calibration and fusion
     breakdown.py    results by condition, speaker and MOS band; the worst errors
     metrics.py      every figure of a set, and of several sets together
     detection.py    decisions (APCER, BPCER, accuracy), AUC, ROCCH-EER, PAV

@@ -129,7 +129,9 @@ def pool(bonafide: np.ndarray, spoof: np.ndarray) -> Blocks:
     scores, codes = np.unique(np.concatenate([bonafide, spoof]), return_inverse=True)
     positive = np.bincount(codes[: len(bonafide)], minlength=len(scores)).tolist()
     negative = np.bincount(codes[len(bonafide) :], minlength=len(scores)).tolist()
-    low, pos, neg = [], [], []
+    low: list[float] = []
+    pos: list[int] = []
+    neg: list[int] = []
     for score, p, n in zip(scores.tolist(), positive, negative):
         while pos and pos[-1] * (p + n) >= p * (pos[-1] + neg[-1]):
             p, n, score = p + pos.pop(), n + neg.pop(), low.pop()
