@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from loss import QAMO, WCE, OCSoftmax
-from qamo import InputError
+from qamo import InputError, hub
 from qamo.config.keys import Role, keys_of
 from qamo.config.parts import ModelConfig
 from qamo.networks.conformer_tcm import ConformerTCM
@@ -118,8 +118,9 @@ def load_detector(
     """A trained detector, in evaluation mode, from a checkpoint alone; the front end's own file is not needed.
 
     Args:
-        path: a checkpoint, a run's folder (its model.pt is read), an exported folder, or a checkpoint of the
-            published code (with oc_center.npy beside it where its centroids are kept apart).
+        path: a checkpoint, a run's folder (its model.pt is read), an exported folder, the name of one on the Hugging
+            Face hub, or a checkpoint of the published code (with oc_center.npy beside it where its centroids are
+            kept apart).
         cfg: for a published checkpoint, what its weights do not tell: the number of XLS-R attention heads, the
             score rule, and settings that take no weights. For our own checkpoints what is stored in them counts,
             and must name the same three parts.
@@ -129,7 +130,7 @@ def load_detector(
     Raises:
         InputError: no checkpoint is there, it is damaged, or it holds another network or other settings.
     """
-    state, config, where = _read_any(Path(path), cfg)
+    state, config, where = _read_any(hub.local(path), cfg)
     parts = {} if cfg is None else {part: getattr(cfg, part) for part in PARTS}
     config = _with_settings(config, parts | dict(asked), where)
     try:

@@ -59,6 +59,7 @@ def command(args: argparse.Namespace) -> int:
     for _ in range(ROUNDS):  # in turn, so that neither has the quiet hour
         for name, start in starts.items():
             with started(start) as (port, process):
+                load(port, body, args.clients, args.seconds / 4)  # what is loaded at first use counts for neither
                 first = memory_mb(process.pid)
                 seconds, n_busy, errors, wall = load(port, body, args.clients, args.seconds)
                 last = memory_mb(process.pid)

@@ -16,15 +16,13 @@ from typing import Any
 
 from torch import Tensor
 
-from qamo import InputError
+from qamo import InputError, hub
 from qamo.networks.weights import read_torch
 
 log = logging.getLogger(__name__)
 
 XLSR_URL = "https://dl.fbaipublicfiles.com/fairseq/wav2vec/xlsr2_300m.pt"
 PUBLISHED_XLSR = "ssl_model.model."  # starts the names of XLS-R's weights in a detector of the published code
-WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HEADS_OF_WIDTH = {768: 12, 1024: 16, 1280: 16, 1920: 16}  # of the published wav2vec 2.0 networks
 
 Rules = list[tuple[str, str]]
@@ -65,8 +63,11 @@ def read_xlsr(weights: str, sizes: Mapping[str, int] | None = None) -> dict[str,
                 f"model.xlsr.weights {path}: holds a whole detector, not a front end; score with it "
                 "(--train false with its path), or set model.xlsr.weights to xlsr2_300m.pt"
             )
-    elif HUB_NAME.fullmatch(weights) and path.suffix not in WEIGHT_FILES and not path.parent.is_dir():
-        raw = _download(weights)
+    elif hub.is_name(weights):
+        try:
+            raw = _read_folder(hub.fetch(weights, ("config.json",), ("model.safetensors", "pytorch_model.bin")))
+        except InputError as error:
+            raise InputError(f"model.xlsr.weights {error}, or download {XLSR_URL}") from None
     else:
         raise InputError(
             f"model.xlsr.weights {path}: no such file; download {XLSR_URL} (3.8 GB) to that place, "
@@ -111,27 +112,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)  # maps the file
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file, or one that ends too early ({error})") from None
-
-
-def _download(name: str) -> dict[str, Tensor]:
-    """A hub repository's weights, from its cache or over the network with a progress bar."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError
-
-    try:
-        config = hf_hub_download(name, "config.json")
-        try:
-            hf_hub_download(name, "model.safetensors")
-        except EntryNotFoundError:  # there, or offline in the cache, is the older format alone
-            hf_hub_download(name, "pytorch_model.bin")
-    except (OSError, ValueError, HTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise InputError(
-            f"model.xlsr.weights {name}: no such file, and it cannot be fetched from the Hugging Face hub ({reason}); "
-            f"where there is a network, download {XLSR_URL} or https://huggingface.co/{name}, copy it here and "
-            "give its path"
-        ) from None
-    return _read_folder(Path(config).parent)
 
 
 def read_fairseq(path: Path) -> dict[str, Tensor]:

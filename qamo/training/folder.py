@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qamo import InputError
+from qamo import InputError, hub
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import RENAMED, flat, load_config, to_yaml
 from qamo.config.parts import ModelConfig
@@ -71,7 +71,7 @@ class RunFolder:
             InputError: it is not there.
         """
         path = cfg.score.weights if cfg.score.weights and not cfg.train.enabled else self.model
-        if not path.exists():
+        if not path.exists() and not hub.is_name(path):
             raise InputError(f"{path}: no trained weights there; train first, or name some with --ckpt_path")
         return path
 
