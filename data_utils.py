@@ -25,6 +25,7 @@ from qamo.files import sha256
 from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
 from qamo.training.loader import Batch, Batches, read_by_processes
+from qamo.trials.authors import how_to_get
 from qamo.trials.keys import read_keys
 from qamo.trials.protocol import Trials, read_protocol, read_trial_list
 from qamo.trials.recordings import Recordings, check_recordings
@@ -254,7 +255,7 @@ def _labelled(data: DataConfig, part: str, how: str = "header") -> tuple[Trials,
     """Trials and audio folder of "train" or "dev"."""
     path = data.protocols_path / getattr(data, f"{part}_protocol")
     if not path.exists():
-        raise InputError(f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol")
+        raise InputError(f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol{how_to_get(path)}")
     trials = read_protocol(path)
     folder = data.database_path / getattr(data, f"{part}_audio")
     check_recordings(Recordings(folder, trials.names, ".flac"), what=part, how=how)
@@ -299,7 +300,7 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: st
     listed = data.protocols_path / entry.trials
     folder = data.database_path / entry.audio
     if not listed.exists():
-        raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}")
+        raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}{how_to_get(listed)}")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
     names = read_trial_list(listed)
@@ -309,6 +310,6 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: st
     if keys is not None and keys.exists():
         read_keys(keys, subset=entry.subset)  # a fault in the keys should not wait until all is scored
     elif keys is not None:
-        log.warning("%s: no such keys; %s is scored, but its EER is not computed", keys, name)
+        log.warning("%s: no such keys; %s is scored, but its EER is not computed%s", keys, name, how_to_get(keys))
         keys = None
     return EvaluationSet(names, paths, listed, keys, entry.subset)

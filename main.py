@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from qamo.command import DONE, INPUT_ERROR, STOPPED, Parser, run_command
 from qamo.config import flags
+from qamo.config.effect import check_effect
 from qamo.config.load import asked_of_weights, to_yaml
 from qamo.config.schema import Config
 from qamo.files import sha256
@@ -54,7 +55,9 @@ def command(args: argparse.Namespace) -> int:
     if args.print_config:
         print(to_yaml(cfg), end="")
         return DONE
-    asked = asked_of_weights(cfg, flags.overrides_of(args))
+    overrides = flags.overrides_of(args)
+    check_effect(cfg, overrides, flags.PRESETS.get(args.preset, {}))
+    asked = asked_of_weights(cfg, overrides)
     # PyTorch and Lightning Fabric are imported from here on (7 s of CPU): --help and a wrong key do not wait for them.
     if args.check:
         from qamo.evaluation.check import check
@@ -72,13 +75,14 @@ def run(cfg: Config, asked: Mapping[str, Any]) -> tuple[int, Results]:
     from data_utils import dev_set, evaluation_sets
     from qamo.evaluation import results
     from qamo.evaluation.check import check_writable_scores
-    from qamo.training import launch
+    from qamo.training import device, launch
     from qamo.training.signals import Interrupted
 
     started = time.monotonic()
+    cfg = device.resolved(cfg)
     fabric = launch.processes(cfg)
     folder = RunFolder.of(cfg)
-    with folder.held(fabric), launch.together(fabric):
+    with launch.together(fabric, cfg), folder.held(fabric):
         if done := folder.finished(cfg):
             log.info("%s is finished already; nothing to do (another --name or --seed makes a new run)", folder)
             print(results.table(done))
@@ -144,10 +148,13 @@ def score(
     from qamo.evaluation.score_set import score_trials
     from qamo.networks import feature_cache
     from qamo.training.loader import read_by_threads
+    from qamo.training.peers import Peers
     from qamo.training.signals import stopping_on_signals
 
-    detector = load_detector(folder.weights(cfg), asked=asked)
+    detector = load_detector(folder.weights(cfg), asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
     digest = feature_cache.fingerprint(detector)
+    if Peers.here:
+        Peers.here.same("weights", {"score.weights": digest})
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
     detector.to(fabric.device)
     n_failed = {}
@@ -168,6 +175,7 @@ def score(
                     "window_samples": cfg.data.window_samples,
                     "batch_size": cfg.score.batch_size,
                     "precision": cfg.score.precision,
+                    "device": fabric.device.type,
                 },
                 stop=stop,
             )

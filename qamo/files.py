@@ -12,14 +12,18 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from qamo import InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NULL_DEVICE = os.makedev(1, 3)  # /dev/null
+JSON_WORDS: dict[type, str] = {dict: "a JSON object", list: "a JSON list", str: "a text", int: "a whole number"}
+T = TypeVar("T")
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as `replacing` names them
 
 
@@ -48,6 +52,70 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def kind_of(path: Path) -> str:
+    """What stands at `path`, in words: a file, a folder, a pipe, ... or nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to nothing" if os.path.islink(path) else "no such file"
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a file")
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a file to read its bytes. Anything that could be waited for, or read once only, is refused.
+
+    Raises:
+        InputError: a pipe, a socket, a folder or a device stands there (/dev/null counts as an empty file).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe opens at once, written to or not
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) and not (stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE):
+        os.close(descriptor)
+        raise InputError(f"{path}: is {kind_of(Path(path))}, expected a file; write its content to one first")
+    return open(descriptor, "rb")
+
+
+def read_text(path: Path | str) -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: it is not UTF-8, or as `open_regular`.
+    """
+    with open_regular(path) as file:
+        content = file.read()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text in UTF-8 (byte {error.start} is {content[error.start]:#04x})") from None
+
+
+def read_json(path: Path | str, kind: type[T]) -> T:
+    """The JSON in a file, whose outermost value must be a `kind` (dict or list).
+
+    Raises:
+        InputError: it is not, or as `read_text`.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON, or cut off ({error}); copy it again, or make it anew") from None
+    return typed(value, kind, path)
+
+
+def typed(value: Any, kind: type[T], where: object) -> T:
+    """`value` if it is a `kind`; else an InputError that names the place `where` it stands."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{where}: expected {JSON_WORDS.get(kind, kind.__name__)}, found {value!r:.60}; make it anew")
+    return value
 
 
 def write_text(path: Path, text: str) -> None:

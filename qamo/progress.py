@@ -53,7 +53,8 @@ def progress(
 
 def is_first_process() -> bool:
     """Whether this is the one of several processes that speaks for all."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))  # of torchrun, srun, Lightning
+    return int(next((rank for rank in ranks if rank), 0)) == 0
 
 
 def start_log(path: Path | None = None, *, verbose: bool = True) -> None:

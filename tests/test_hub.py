@@ -36,7 +36,8 @@ def endpoint(folder):
             self.answer()
 
         def do_GET(self):
-            asked.append(self.path)
+            if "/resolve/" in self.path:
+                asked.append(self.path)
             self.answer()
 
         def answer(self):
@@ -115,3 +116,13 @@ def test_what_cannot_be_fetched_is_a_sentence(endpoint, built_corpus, tmp_path, 
 def test_what_is_a_name_and_what_is_a_path(text, is_name, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert hub.is_name(text) == is_name
+
+
+def test_the_command_that_uploads_takes_a_folder():
+    program = Path(sys.executable).parent / "hf"
+    said = subprocess.run(
+        [program, "upload", "--help"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}
+    )
+    assert said.returncode == 0, said.stderr
+    assert "REPO_ID" in said.stdout
+    assert "LOCAL_PATH" in said.stdout

@@ -185,7 +185,7 @@ def read_inputs(args: argparse.Namespace, folder: Path) -> tuple[str | None, Key
     keys = read_keys(key_path, columns=key_columns(track))
     if keys.track != track:
         raise InputError(f"{key_path}: this is the key of {keys.track}, not of {track}; check --metadata")
-    return c012_path, keys, keys.align(read_scores(args.cm_score_file, finite=False, tabs=False))
+    return c012_path, keys, keys.align(read_scores(args.cm_score_file, finite=False, tabs=False), exact=True)
 
 
 def where_to_get(track: str, metadata: str) -> str:

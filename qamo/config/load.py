@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # Old names of keys, which are still accepted, and their names of today, in the same section.
 RENAMED = {"data.rawboost.share": "data.rawboost.probability"}
+# Keys that came later, and what runs and checkpoints that were made before them did.
+ADDED = {"model.conformer_tcm.init": "independent"}
 WIDTH, LONGEST_LEFT = 120, 40  # columns of the YAML that is written, and of a line whose comment stands beside it
 HEADER = """\
 Every setting, with what it means. A YAML file for --config needs only the keys that differ from the defaults.
@@ -50,6 +52,22 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
         raise InputError(_explain(error, "command line" if path is None else str(path), overrides)) from None
 
 
+def read_run_config(path: Path) -> Config:
+    """The config.yaml of a run folder; a key that came after the run was made has the value that the run had.
+
+    Raises:
+        InputError: as for `load_config`.
+    """
+    written = flat(_read_yaml(path))
+    return load_config(path, {key: value for key, value in ADDED.items() if key not in written})
+
+
+def with_added(model_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The model config of a checkpoint, with the keys that came after it was written."""
+    added = {key.removeprefix("model."): value for key, value in ADDED.items() if key.startswith("model.")}
+    return _merged(_laid(added), model_config)
+
+
 def parse_assignments(words: Sequence[str]) -> dict[str, str]:
     """`section.key=value` words -> {dotted key: text}."""
     assignments = {}
@@ -59,6 +77,11 @@ def parse_assignments(words: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{word!r}: expected section.key=value, for example train.batch_size=8")
         assignments[key] = value
     return assignments
+
+
+def given_keys(overrides: Mapping[str, Any]) -> list[str]:
+    """The dotted keys that overrides set, under their names of today."""
+    return list(flat(_laid(overrides)))
 
 
 def asked_of_weights(cfg: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Head(Section):
 
 
 class XLSRConfig(FrontEnd):
-    """Front end XLS-R; the sizes are those of XLS-R 300M."""
+    """Front end XLS-R, or another wav2vec 2.0 network of its kind (XLS-R 1B and 2B, MMS, HuBERT large)."""
 
     weights: str | None = training(
         "pretrained/xlsr2_300m.pt", "fairseq file, .safetensors file, Hugging Face folder or name; null: random weights"
@@ -38,13 +38,27 @@ class XLSRConfig(FrontEnd):
         "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: bit-identical to fairseq"
     )
     gradient_checkpointing: bool = free(False, "recompute layers in the backward pass: less memory, equal gradients")
-    hidden_size: int = architecture(1024, "width of a transformer layer")
-    n_layers: int = architecture(24, "transformer layers")
-    n_heads: int = architecture(16, "attention heads")
-    ffn_size: int = architecture(4096, "width of the feed-forward blocks")
-    conv_size: int = architecture(512, "channels of the convolutional encoder")
-    position_kernel: int = architecture(128, "kernel of the convolutional position embedding, frames")
-    position_groups: int = architecture(16, "groups of the convolutional position embedding")
+    hidden_size: int | None = architecture(
+        None, "width of a transformer layer; null here and below: as the weights' file has it, else as XLS-R 300M", ge=1
+    )
+    n_layers: int | None = architecture(None, "transformer layers; fewer than the file has: the first ones", ge=1)
+    n_heads: int | None = architecture(None, "attention heads", ge=1)
+    ffn_size: int | None = architecture(None, "width of the feed-forward blocks", ge=1)
+    conv_size: int | None = architecture(None, "channels of the convolutional encoder", ge=1)
+    position_kernel: int | None = architecture(None, "kernel of the convolutional position embedding, frames", ge=1)
+    position_groups: int | None = architecture(None, "groups of the convolutional position embedding", ge=1)
+
+
+# What the sizes of XLSRConfig are where neither the config nor a file tells.
+XLSR_300M = {
+    "hidden_size": 1024,
+    "n_layers": 24,
+    "n_heads": 16,
+    "ffn_size": 4096,
+    "conv_size": 512,
+    "position_kernel": 128,
+    "position_groups": 16,
+}
 
 
 class LFCCConfig(FrontEnd):
@@ -71,6 +85,9 @@ class ConformerTCMConfig(BackEnd):
     n_heads: int = architecture(4, "attention heads", ge=1)
     kernel_size: int = architecture(31, "kernel of the depthwise convolution, frames", ge=1)
     n_blocks: int = architecture(4, "conformer blocks", ge=1)
+    init: Literal["copies", "independent"] = training(
+        "copies", "blocks begin as copies of one, as published, or are drawn independently"
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> ConformerTCMConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from qamo.config.catalogue import CATALOGUE
 from qamo.config.keys import Section, architecture, free, scoring, training
@@ -17,7 +17,9 @@ from qamo.config.parts import ModelConfig
 
 Range = tuple[float, float]
 # YAML reads 32 as a number.
-Precision = Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(lambda v: "32" if v == 32 else v)]
+Precision = Annotated[
+    Literal["auto", "32", "tf32", "bf16-mixed", "16-mixed"], BeforeValidator(lambda v: "32" if v == 32 else v)
+]
 
 
 class QualityConfig(Section):
@@ -108,7 +110,9 @@ class TrainConfig(Section):
     )
     n_average: int = training(5, "epochs that are averaged", ge=1)
     frontend_chunks: int = free(1, "pieces in which a batch passes the front end: less memory, equal gradients", ge=1)
-    precision: Precision = training("32", "32, bf16-mixed or 16-mixed; head and loss stay in float32")
+    precision: Precision = training(
+        "auto", "32, tf32, bf16-mixed, 16-mixed, or auto: tf32 on a GPU that has it, else 32 (training/precision.py)"
+    )
     save_every_s: float = free(600.0, "seconds between two saves inside an epoch", gt=0)
 
     @model_validator(mode="after")
@@ -121,8 +125,10 @@ class TrainConfig(Section):
 class ScoreConfig(Section):
     """How evaluation sets are scored."""
 
-    batch_size: int = scoring(20, "recordings at a time", ge=1)
-    precision: Precision = scoring("32", "32, bf16-mixed or 16-mixed")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = scoring(
+        "auto", "recordings at a time; auto: 20 on a CPU, 128 on a GPU, computed in pieces that its memory holds"
+    )
+    precision: Precision = scoring("auto", "as train.precision, and whatever that was")
     on_bad_audio: Literal["fail", "skip"] = free(
         "skip", "an unreadable recording: skip (reported, exit status 2) or fail (stop at once)"
     )
@@ -165,9 +171,16 @@ class RunConfig(Section):
 
     runs: Path = free(Path("exps"), "folder of all runs")
     accelerator: Literal["auto", "cpu", "cuda"] = free("auto", "auto, cpu or cuda")
-    devices: int | Literal["auto"] = free(1, "processes on this machine, or auto; torchrun's own count comes first")
+    devices: int | Literal["auto"] = free(
+        "auto",
+        "GPUs or processes of this machine; auto: all GPUs when it only scores, else one; torchrun's come first",
+    )
     n_nodes: int = free(1, "machines that the processes run on", ge=1)
     n_threads: int = free(0, "CPU threads of PyTorch; 0: as it chooses", ge=0)
+    compile: Literal["auto", "off"] = free(
+        "off", "auto: on a GPU, compile XLS-R's layers (some seconds at the start; falls back with a warning)"
+    )
+    emulate: bool = free(False, "compute in a 16-bit precision that the device has not, many times slower")
     feature_cache: Path | None = free(None, "folder that keeps the features of a frozen front end; null: none")
     feature_cache_gb: float = free(4.0, "size limit of that folder, GB; least recently used features go first", gt=0)
 

@@ -12,5 +12,6 @@ Imports every room below. Only `score_set.py` and `check.py` import PyTorch.
     calibration.py  score to log-likelihood ratio, probability and verdict
     breakdown.py    results by condition, speaker and MOS band; the worst errors
     tdcf.py         pooled min t-DCF of ASVspoof 2021, and the files of its coefficients
+    c012.py         the pickles of these files, read without unpickling
     sasv.py         ASVspoof 5, track 2: a-DCF and tandem EER
 """

@@ -28,6 +28,7 @@ from qamo.evaluation.part_files import Parts, Row
 from qamo.files import replacing, write_json
 from qamo.progress import progress
 from qamo.training import precision
+from qamo.training.peers import meet
 from qamo.training.signals import Interrupted, StopFlag
 from qamo.trials.scores import format_score
 
@@ -65,6 +66,7 @@ def score_trials(
         InputError: `out` belongs to other scores, a recording cannot be read, or a score is not finite.
         Interrupted: this process was asked to stop; what it scored is kept.
     """
+    assert isinstance(score.batch_size, int)  # `device.resolved` has chosen one
     parts = Parts(out, names, score.batch_size)
     if fabric.is_global_zero:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ def score_trials(
     missing = parts.missing()
     fabric.barrier()  # nobody writes before all have read
     _score_batches(fabric, detector, parts, read, missing[fabric.global_rank :: fabric.world_size], score, stop)
-    fabric.barrier()
+    meet(fabric, f"scoring {out.stem}")  # some have slower machines, or longer recordings
     if fabric.is_global_zero:
         _finish(parts, identity)
     fabric.barrier()
@@ -95,7 +97,7 @@ def _score_batches(
     """Score this process's batches into its part file."""
     label = f"scoring {parts.out.stem}"
     indices = [parts.indices(number) for number in numbers]
-    computing = precision.autocast(score.precision, fabric.device.type)
+    computing = precision.computing(score.precision, fabric.device.type)
     detector.eval()
     with parts.writer(fabric.global_rank) as write, torch.inference_mode(), computing:
         batches = zip(numbers, indices, read(indices))
@@ -152,6 +154,7 @@ def _claim(parts: Parts, identity: dict[str, Any]) -> None:
         before = about["identity"]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{sidecar}: damaged; move it and {out.name} away, if that is there") from None
+    before = {"device": identity.get("device"), **before} if "device" in identity else before  # older files name none
     if before != identity:
         differs = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
         raise InputError(

@@ -12,6 +12,7 @@ import torch
 from model import Detector, load_detector
 from qamo import InputError
 from qamo.audio import WINDOW_SAMPLES
+from qamo.config.effect import published_epochs
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
 from qamo.networks.feature_cache import fingerprint
@@ -53,7 +54,9 @@ def window_of(path: Path) -> int:
     about = path / "qamo.json"
     if about.is_file():
         return int(json.loads(about.read_text(encoding="utf-8")).get("window_samples", WINDOW_SAMPLES))
-    content = read_torch(path / "model.pt" if path.is_dir() else path)
+    if published_epochs(path):
+        return WINDOW_SAMPLES
+    content = read_torch(path / "model.pt" if path.is_dir() else path, verify=False)
     kept = content.get("window_samples") if isinstance(content, dict) else None
     return kept if isinstance(kept, int) else WINDOW_SAMPLES
 

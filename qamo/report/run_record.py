@@ -16,7 +16,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.audio import WINDOW_SAMPLES
-from qamo.config.load import flat, load_config
+from qamo.config.load import flat, read_run_config
 
 METRICS, RESULTS, CALIBRATION = "metrics.jsonl", "results.json", "calibration.json"
 CONFIG, MODEL = "config.yaml", "model.pt"
@@ -59,7 +59,7 @@ def read_run(folder: Path) -> RunRecord:
     results = read_results(folder / RESULTS)
     if not (folder / CONFIG).is_file():
         return RunRecord(folder, epochs, [], WINDOW_SAMPLES, results)
-    cfg = load_config(folder / CONFIG)
+    cfg = read_run_config(folder / CONFIG)
     used = {cfg.model.frontend, cfg.model.backend, cfg.model.head}
     settings = []
     for key, value in flat(cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})).items():

@@ -20,11 +20,11 @@ from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
 from qamo.evaluation.intervals import Difference, Interval, bootstrap_eer
 from qamo.report.run_record import dev_threshold
-from qamo.trials import tables
 from qamo.trials.asv import read_legacy_coefficients
 from qamo.trials.keys import TRACKS, Keys, read_keys
 from qamo.trials.ratings import mos_column, read_ratings
 from qamo.trials.scores import read_scores
+from qamo.trials.sniff import sniff
 
 KEY_FILES = ["meta.csv", "trial_metadata.txt", "CM/trial_metadata.txt"]  # of a folder of keys
 
@@ -139,7 +139,8 @@ def read_subject(
         InputError: a file cannot be read, or they do not fit together.
     """
     path = key_file(keys)
-    if subset is None and len(tables.first_fields(path)) in TRACKS:
+    form = sniff(path, numbers=True)
+    if subset is None and form.plain and len(form.cells) in TRACKS:
         subset = "eval"
     trials = read_keys(path, subset)
     systems: list[System] = []

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qamo import InputError, hub
+from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
-from qamo.config.load import RENAMED, flat, load_config, to_yaml
-from qamo.config.parts import ModelConfig
+from qamo.config.load import ADDED, RENAMED, flat, read_run_config, to_yaml
+from qamo.config.parts import XLSR_300M, ModelConfig
 from qamo.config.schema import Config
 from qamo.files import check_space, holding, remove_temporaries, write_json, write_text
 from qamo.progress import start_log
@@ -53,9 +54,15 @@ class RunFolder:
             return cls(cfg.run.runs / cfg.name)
         if not cfg.train.enabled and cfg.score.weights:
             weights = cfg.score.weights.resolve()
-            return cls(cfg.run.runs / f"score_{weights.parent.name}_{weights.stem}")
-        first_names = {new: old for old, new in RENAMED.items()}  # a key's new name must not make a new folder
-        identity = {first_names.get(key, key): value for key, value in training_identity(cfg).items()}
+            average = f"_{cfg.train.average}" if published_epochs(weights) else ""
+            return cls(cfg.run.runs / f"score_{weights.parent.name}_{weights.stem}{average}")
+        # A run of before a key was renamed, or came, has the name that it was made with.
+        first_names = {new: old for old, new in RENAMED.items()}
+        identity = {
+            first_names.get(key, key): value
+            for key, value in training_identity(cfg).items()
+            if (key, value) not in ADDED.items()
+        }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         parts = [cfg.model.frontend, cfg.model.backend, cfg.model.head, f"seed{cfg.seed}", cfg.comment, digest]
         return cls(cfg.run.runs / "_".join(part for part in parts if part))
@@ -99,7 +106,7 @@ class RunFolder:
         """
         if not self.config.exists():
             return False
-        before, now = training_identity(load_config(self.config)), training_identity(cfg)
+        before, now = training_identity(read_run_config(self.config)), training_identity(cfg)
         # Keys of one side only are settings of a part that the other side does not choose: the choice itself differs.
         common = sorted(before.keys() & now.keys())
         differing = [f"{key} is {now[key]!r} but was {before[key]!r}" for key in common if before[key] != now[key]]
@@ -168,6 +175,8 @@ def training_identity(cfg: Config) -> dict[str, Any]:
     """What decides the trained weights, as dotted keys; settings of parts that are not used are left out."""
     tree = cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})
     tree["model"] = used_sections(tree["model"])
+    if tree["train"]["precision"] == "auto":
+        tree["train"]["precision"] = "32"  # what it is on a CPU, and was before it could be chosen by the device
     return {key: value for key, value in flat(tree).items() if keys_of(Config)[key].role is not Role.FREE}
 
 
@@ -180,6 +189,10 @@ def scoring_digest(model_config: dict[str, Any]) -> str:
 
 
 def used_sections(model_config: dict[str, Any]) -> dict[str, Any]:
-    """A model config without the sections of parts that it does not choose."""
+    """A model config without the sections of parts that it does not choose, and with all sizes of XLS-R."""
     used = {model_config[part] for part in ("frontend", "backend", "head")}
-    return {key: value for key, value in model_config.items() if not isinstance(value, dict) or key in used}
+    chosen = {key: value for key, value in model_config.items() if not isinstance(value, dict) or key in used}
+    if "xlsr" in chosen:  # sizes that are left to the file count as those that were written out before they could be
+        left = {key: size for key, size in XLSR_300M.items() if chosen["xlsr"].get(key) is None}
+        chosen["xlsr"] = chosen["xlsr"] | left
+    return chosen

@@ -31,6 +31,7 @@ from qamo import InputError
 from qamo.config.schema import TrainConfig
 from qamo.networks.contract import Detector
 from qamo.progress import progress
+from qamo.training import precision
 from qamo.training.gather import gather_batch, gather_rows, set_anywhere
 from qamo.training.loader import Batch, Batches
 from qamo.training.signals import Interrupted, StopFlag, stopping_on_signals
@@ -82,7 +83,7 @@ def fit(
     saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s)
     saver.tidy(state)
     fabric.barrier()
-    with stopping_on_signals() as stop:
+    with stopping_on_signals() as stop, precision.float32_products(train.precision):
         while not state.finished:
             terms = train_epoch(fabric, model, fabric_optimizer, batches, state, saver, stop)
             dev = dev_loss(fabric, detector, batches, stop)
@@ -109,6 +110,12 @@ def train_epoch(
     label = f"train epoch {state.epoch + 1}"
     source = batches.train(state.epoch, state.step)
     for batch in progress(source, label, total=batches.steps_per_epoch, initial=state.step, unit="step"):
+        # Where a front end's file asks for dropout, its draws are of (seed, epoch, step) as all others are.
+        torch.manual_seed(
+            int(
+                np.random.SeedSequence([batches.seed, state.epoch, state.step, fabric.global_rank]).generate_state(1)[0]
+            )
+        )
         losses = model(batch.wave, batch.bonafide, batch.quality).losses
         total = losses["total"]
         if not torch.isfinite(total):

@@ -28,7 +28,8 @@ from eval_metrics import (
 )
 from qamo import InputError
 from qamo.trials import tables
-from qamo.trials.keys import LAYOUTS, in_subset
+from qamo.trials.key_columns import LAYOUTS
+from qamo.trials.keys import in_subset
 
 N_COLUMNS = {"LA": 8, "PA": 12}
 

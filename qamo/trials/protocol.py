@@ -19,9 +19,10 @@ import numpy as np
 
 from qamo import InputError
 from qamo.trials import tables
-from qamo.trials.keys import Keys, is_csv, read_keys
+from qamo.trials.keys import Keys, read_keys
 from qamo.trials.names import check_name, check_names
 from qamo.trials.ratings import format_mos, mos_column
+from qamo.trials.sniff import sniff
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +74,10 @@ def read_trial_list(path: Path) -> list[str]:
     Raises:
         InputError: naming file and line: a repeated or unsafe name, lines of several kinds, or no names at all.
     """
-    first = tables.first_fields(path)
-    if not first:
+    form = sniff(path)
+    if not form.cells:
         raise InputError(f"{path}: expected a list of recordings, found no names")
-    if len(first) > 1 or is_csv(first):
+    if len(form.cells) > 1:
         keys = read_keys(path, columns=())
         log.info("%s: names and labels; the labels are not read from a list", path)
         names, lines = keys.names, keys.lines
@@ -111,13 +112,13 @@ def read_listing(path: Path) -> Listing:
     Raises:
         InputError: as `read_trial_list`.
     """
-    first = tables.first_fields(path)
-    if len(first) < 2 and not is_csv(first):
+    form = sniff(path)
+    if len(form.cells) < 2:
         names = read_trial_list(path)
         return Listing(names, functools.partial(as_ratings, names))
     keys = read_keys(path)
     check_names(keys.names, keys.lines, path)
-    write = functools.partial(as_meta, speakers="speaker" in keys.columns) if is_csv(first) else as_protocol
+    write = functools.partial(as_meta, speakers="speaker" in keys.columns) if form.delimiter else as_protocol
     return Listing(keys.names, functools.partial(write, rows_of(keys)))
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from qamo import InputError
 from qamo.trials import tables
-from qamo.trials.keys import Keys, is_csv, read_keys
+from qamo.trials.keys import Keys, read_keys
+from qamo.trials.sniff import sniff
 from qamo.trials.tables import Table
 
 MOS_RANGE = (0.0, 6.0)  # predictors leave the scale from 1 to 5 a little: SCOREQ gives 0.95 to 5.07 on ASVspoof 2019
@@ -84,10 +85,10 @@ def read_ratings(path: Path | str) -> Ratings:
         InputError: no MOS in the file, one that is not a number from 0 to 6, or what `read_keys` refuses.
     """
     path = Path(path)
-    first = tables.first_fields(path)
-    if not first:
+    form = sniff(path)
+    if not form.cells:
         raise InputError(f"{path}: expected MOS lines, but the file is empty")
-    if len(first) != 2 or is_csv(first):
+    if len(form.cells) != 2 or not form.plain:
         keys = read_keys(path)
         return Ratings(path, keys.name_bytes, mos_column(keys), keys.columns.raw["mos"], keys)
     table = tables.read_table(path, [0, 1], n_columns=2, expected="'name MOS'")

@@ -18,9 +18,9 @@ import numpy as np
 
 from qamo import InputError
 from qamo.trials.names import shown
+from qamo.trials.text import blocks
 
-BLOCK_BYTES = 1 << 20  # small enough to keep the scratch arrays of a block in a few MB
-LONGEST_LINE_BYTES = 1 << 20  # a longer line is no table: stop before it fills the memory
+EXTENSIONS = (b".wav", b".flac", b".mp3", b".ogg", b".opus", b".m4a")
 N_SHOWN = 5  # offenders that an error names, besides their count
 _CHUNK = 1 << 16  # names hashed at a time, to stay in the cache
 _TAB, _NEWLINE, _RETURN, _SPACE = 9, 10, 13, 32
@@ -66,6 +66,7 @@ def read_table(
     n_columns: int,
     expected: str,
     tabs: bool = True,
+    skip: int = 0,
     convert: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None,
 ) -> Table:
     """Read the numbered `columns` (from 0) of a table in which every row has `n_columns` fields.
@@ -73,6 +74,7 @@ def read_table(
     Args:
         expected: what a row holds, for the error, such as "'name score'".
         tabs: whether a tab separates fields; if not, it belongs to the field.
+        skip: lines above the first row, such as a header.
         convert: what to keep of some rows, from their columns; the result has these columns in place of those read.
 
     Raises:
@@ -81,8 +83,8 @@ def read_table(
     pieces: list[list[np.ndarray]] = []
     line_pieces: list[np.ndarray] = []
     bad: list[tuple[int, str]] = []
-    n_bad = n_lines = 0
-    for block in _blocks(Path(path)):
+    n_bad, n_lines = 0, skip
+    for block in blocks(path, skip):
         starts, ends, lines, bad_lines, n_here = _split(block, n_columns, tabs, path)
         n_bad += len(bad_lines)
         bad += [(n_lines + i, _line(block, i)) for i in bad_lines[: N_SHOWN - len(bad)].tolist()]
@@ -96,15 +98,6 @@ def read_table(
     if not pieces:
         return Table([np.zeros(0, "S1") for _ in columns], lines)
     return Table([_stack(pieces, i) for i in range(len(pieces[0]))], lines)
-
-
-def first_fields(path: Path | str) -> list[str]:
-    """The fields of the first line that is not blank; empty if there is none."""
-    for block in _blocks(Path(path)):
-        for line in block.split(b"\n"):
-            if line.strip():
-                return [field.decode() for field in line.split()]
-    return []
 
 
 def to_float(table: Table, column: int, *, path: Path | str, what: str) -> np.ndarray:
@@ -185,16 +178,23 @@ def levels(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return distinct[order], rank[codes]
 
 
-def without_wav(names: np.ndarray) -> np.ndarray:
-    """Names without a `.wav` at their end: (N,) of dtype S -> (N,) of dtype S."""
+def without_extension(names: np.ndarray, extensions: Sequence[bytes] = EXTENSIONS) -> np.ndarray:
+    """Names without an extension of an audio file at their end: (N,) of dtype S -> (N,) of dtype S."""
     width = names.dtype.itemsize
     shorter = names.copy()
     for start in range(0, len(names), 1 << 16):  # some at a time: ten million names would take gigabytes at once
         letters = shorter[start : start + (1 << 16)].view(np.uint8).reshape(-1, width)
         length = width - (letters[:, ::-1] != 0).argmax(axis=1)
-        last = np.maximum(length[:, None] - [4, 3, 2, 1], 0)
-        hit = (np.take_along_axis(letters, last, axis=1) == list(b".wav")).all(axis=1) & (length > 4)
-        letters[np.flatnonzero(hit)[:, None], last[hit]] = 0
+        hits = []
+        for extension in extensions:
+            n = len(extension)
+            last = np.maximum(length[:, None] - np.arange(n, 0, -1), 0)
+            ending = np.take_along_axis(letters, last, axis=1)
+            ending = np.where((ending >= ord("A")) & (ending <= ord("Z")), ending + 32, ending)
+            hit = (ending == list(extension)).all(axis=1) & (length > n)
+            hits.append((np.flatnonzero(hit)[:, None], last[hit]))
+        for rows, last in hits:  # one extension a name: `a.wav.flac` is `a.wav`
+            letters[rows, last] = 0
     return shorter
 
 
@@ -247,35 +247,6 @@ def _line(block: bytes, index: int) -> str:
     """Line `index` (from 1) of a block, shortened for an error."""
     text = block.split(b"\n", index)[index - 1].rstrip(b"\r").decode("utf-8", "replace")
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    """Yield a text file as blocks of whole lines, each ending in a newline."""
-    with open(path, "rb") as file:
-        rest = file.read(3)
-        rest = b"" if rest == b"\xef\xbb\xbf" else rest
-        while data := file.read(BLOCK_BYTES):
-            end = data.rfind(b"\n") + 1
-            if end:
-                yield _checked(rest + data[:end], path)
-                rest = data[end:]
-            else:
-                rest += data
-                if len(rest) > LONGEST_LINE_BYTES:
-                    raise InputError(
-                        f"{path}: a line of more than {LONGEST_LINE_BYTES} bytes; this is not a text table"
-                    )
-    if rest:
-        yield _checked(rest + b"\n", path)
-
-
-def _checked(block: bytes, path: Path) -> bytes:
-    if not block.isascii():
-        try:
-            block.decode("utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: not a text file in UTF-8; give a file of blank-separated columns") from None
-    return block
 
 
 def _split(

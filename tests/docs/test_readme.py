@@ -167,6 +167,7 @@ ELSEWHERE = {
     "torchrun --nproc_per_node 8 main.py --model conformer_tcm": (
         "test_distributed.py::test_a_killed_process_ends_the_job_and_another_number_of_processes_takes_it_up torchrun"
     ),
+    "hf upload owner/detector detector": "test_hub.py::test_the_command_that_uploads_takes_a_folder upload",
     "pip install .": (
         "test_install.py::test_an_installed_package_judges_and_evaluates_without_a_checkout_and_without_pytorch install"
     ),
@@ -293,11 +294,11 @@ def write(path: Path, lines: list[str]) -> None:
 
 def build(root: Path) -> None:
     """Everything that a user brings: archives unpacked to FOLDER, the authors' lists in DIR, XLS-R, some recordings."""
-    for item in ("*.py", "qamo", "database/prepare.py", "2021/eval-package/main.py", "benchmarks/*.py"):
+    for item in ("*.py", "qamo", "database/prepare.py", "database/corpora", "2021/eval-package/*.py", "benchmarks"):
         for source in ROOT.glob(item):
             target = root / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
-            skipped = shutil.ignore_patterns("__pycache__")
+            skipped = shutil.ignore_patterns("__pycache__", "out")
             shutil.copytree(source, target, ignore=skipped) if source.is_dir() else shutil.copy(source, target)
     archives, authors = root / "FOLDER", root / "DIR"
     for part, ending, letter, n in (("train", "train.trn", "T", 24), ("dev", "dev.trl", "D", 12)):

@@ -118,8 +118,7 @@ def test_by_attack_each_is_set_against_all_bona_fide_trials(tmp_path, capsys):
         (lambda lines: [*lines[:-1], "399.wav nan"], ":400: the score of 399.wav is nan"),
         (lambda lines: [*lines[:-1], "399.wav"], ":400: expected 'name score', got '399.wav'"),
         (lambda lines: [], "the file is empty"),
-        (lambda lines: ["file score", *lines], ":1: expected the score to be a number, got 'score'"),
-        (lambda lines: [line.replace(" ", ",") for line in lines], ":1: expected 'name score', got"),
+        (lambda lines: [f"{line} 0.5" for line in lines], ":1: expected 'name score', got"),
     ],
 )
 def test_a_score_file_that_does_not_fit_is_refused_in_one_line(small, capsys, change, message):
