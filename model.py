@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from loss import QAMO, WCE, OCSoftmax
-from qamo import InputError
+from qamo import InputError, hub
 from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import with_added
@@ -135,9 +135,10 @@ def load_detector(
     """A trained detector, in evaluation mode, from a checkpoint alone; the front end's own file is not needed.
 
     Args:
-        path: a checkpoint, a run's folder (its model.pt is read), an exported folder, a checkpoint of the published
-            code (with oc_center.npy beside it, or a folder up, where its centroids are kept apart), or the published
-            code's folder of its best epochs, best_0.pth and so on, which are averaged.
+        path: a checkpoint, a run's folder (its model.pt is read), an exported folder, the name of one on the Hugging
+            Face hub, a checkpoint of the published code (with oc_center.npy beside it, or a folder up, where its
+            centroids are kept apart), or the published code's folder of its best epochs, best_0.pth and so on, which
+            are averaged.
         cfg: for a published checkpoint, what its weights do not tell: the number of XLS-R attention heads, the
             score rule, and settings that take no weights. For our own checkpoints what is stored in them counts,
             and must name the same three parts.
@@ -148,15 +149,16 @@ def load_detector(
     Raises:
         InputError: no checkpoint is there, it is damaged, or it holds another network or other settings.
     """
+    path = hub.local(path)
     n_heads = asked.get("xlsr.n_heads") or (cfg.xlsr.n_heads if cfg else None)
-    epochs = published_epochs(Path(path))
+    epochs = published_epochs(path)
     if epochs:
         chosen = averaged(epochs[:n_average], average)
         raw = {epoch: _weights_of(epoch) for epoch in dict.fromkeys(chosen)}
         log.info("%s: averaged (%s) %s", path, average, ", ".join(epoch.name for epoch in chosen))
-        state, config, where = *_from_published(average_states(raw, chosen), epochs[0], cfg, n_heads), Path(path)
+        state, config, where = *_from_published(average_states(raw, chosen), epochs[0], cfg, n_heads), path
     else:
-        state, config, where = _read_any(Path(path), cfg, n_heads)
+        state, config, where = _read_any(path, cfg, n_heads)
     parts = {} if cfg is None else {part: getattr(cfg, part) for part in PARTS}
     config = _with_settings(config, parts | dict(asked), where)
     try:

@@ -205,7 +205,7 @@ def _write_manifest(out: Path, identity: dict[str, object]) -> None:
     listed = sorted(
         path
         for path in out.rglob("*")
-        if path.is_file() and path.name not in ("building.json", "manifest.json", "mos.cache", ".lock")
+        if path.is_file() and path.name not in ("building.json", "manifest.json", "mos.cache", ".lock", ".holder")
     )
     digests = {path.relative_to(out).as_posix(): files.sha256(path) for path in listed}
     files.write_json(out / "manifest.json", {"identity": identity, "files": digests})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -259,19 +258,22 @@ def holding(folder: Path, *, doing: str) -> Iterator[None]:
     Raises:
         InputError: another process holds the folder.
     """
+    from filelock import FileLock, Timeout
+
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
-        try:
-            # A POSIX lock, not flock: the workers that read recordings inherit the open file, and when a run is
-            # killed they would hold it for some seconds more.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise InputError(
-                f"{folder}: in use by another process ({file.read().strip() or 'unknown'}); "
-                f"wait until it ends, or choose another --name before {doing}"
-            ) from None
-        file.truncate(0)
-        file.write(f"pid {os.getpid()}, {doing}")
-        file.flush()
+    holder = folder / ".holder"
+    try:
+        # Forked loading processes must not inherit the lock, or it would outlive a killed run by some seconds.
+        lock = FileLock(folder / ".lock", blocking=False)
+        lock.acquire()
+    except Timeout:
+        said = holder.read_text(encoding="utf-8").strip() if holder.is_file() else ""
+        raise InputError(
+            f"{folder}: in use by another process ({said or 'unknown'}); "
+            f"wait until it ends, or choose another --name before {doing}"
+        ) from None
+    try:
+        holder.write_text(f"pid {os.getpid()}, {doing}", encoding="utf-8")
         yield
+    finally:
+        lock.release()

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader
 from typing_extensions import TypedDict
 
@@ -59,10 +58,10 @@ def write_card(
     origin, licence = ORIGINS.get(config["frontend"], (config["frontend"], "not known"))
     scored = {key: row for key, row in _read(run, RESULTS).get("sets", {}).items() if "eer" in row}
     data = {k: row for k, row in facts.get("data", {}).items() if isinstance(row, dict) and "protocol" in row}
-    metadata = yaml.safe_dump(_metadata(name, config["frontend"], scored), sort_keys=False, allow_unicode=True).rstrip()
     texts = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
     card = texts.get_template("card.md.j2").render(
-        name=name, metadata=metadata, about=about, config=config, origin=origin, licence=licence, scored=scored,
+        name=name, metadata=_metadata(name, config["frontend"], scored), about=about, config=config, origin=origin,
+        licence=licence, scored=scored,
         data=data, lines=LINES.format(folder="THIS_FOLDER", recording="recording.wav"), calibration=calibration,
         prior=PRIOR, confidence=CONFIDENCE, window_s=about["window_samples"] / SAMPLE_RATE,
         commit=facts.get("git_commit") or "not known", version=__version__,
@@ -70,28 +69,25 @@ def write_card(
     write_text(folder / "README.md", card)
 
 
-def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> dict[str, Any]:
-    """What the hub reads, for the results of each set."""
-    head: dict[str, Any] = {
-        "license": "other",
-        "license_name": "see-the-section-licences",
-        "library_name": "qamo",
-        "pipeline_tag": "audio-classification",
-        "tags": ["speech-deepfake-detection", "anti-spoofing", "audio", "qamo"],
-    }
-    if frontend in HUB_NAMES:
-        head["base_model"] = HUB_NAMES[frontend]
-    if scored:
-        results = [
-            {
-                "task": {"type": "audio-classification", "name": "speech deepfake detection"},
-                "dataset": {"type": key, "name": key},
-                "metrics": [{"type": "eer", "value": row["eer"], "name": "equal error rate (%)"}],
-            }
-            for key, row in scored.items()
-        ]
-        head |= {"metrics": ["eer"], "model-index": [{"name": name, "results": results}]}
-    return head
+def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> str:
+    """What the hub reads, as YAML, for the results of each set."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task = {"task_type": "audio-classification", "task_name": "speech deepfake detection"}
+    results = [
+        EvalResult(
+            **task, dataset_type=key, dataset_name=key, metric_type="eer", metric_value=row["eer"],
+            metric_name="equal error rate (%)",
+        )
+        for key, row in scored.items()
+    ]  # fmt: skip
+    head = ModelCardData(
+        license="other", license_name="see-the-section-licences", license_link="README.md#licences",
+        library_name="qamo", pipeline_tag="audio-classification", base_model=HUB_NAMES.get(frontend),
+        tags=["speech-deepfake-detection", "anti-spoofing", "audio", "qamo"], metrics=["eer"] if scored else None,
+        model_name=name if scored else None, eval_results=results or None,
+    )  # fmt: skip
+    return head.to_yaml()
 
 
 def _read(run: Path | None, name: str) -> dict[str, Any]:

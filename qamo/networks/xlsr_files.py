@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from qamo import InputError
+from qamo import InputError, hub
 from qamo.files import read_json
 from qamo.networks.digests import load_safetensors
 from qamo.networks.weights import SETTINGS_CLASSES, read_torch, weights_in, without_wrappers
@@ -34,7 +34,6 @@ FOLDER_FILES = (  # where transformers puts weights, the first that is there cou
 )
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
 DIGESTS_FILE = "digests.json"  # in a folder that export.py wrote, the digests of model.safetensors
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HEADS_OF_WIDTH = {768: 12, 1024: 16, 1280: 16, 1920: 16}  # of the published wav2vec 2.0 networks
 
 Rules = list[tuple[str, str]]
@@ -69,8 +68,8 @@ def read_xlsr(weights: str, asked: Mapping[str, int | None] = MappingProxyType({
         raw, recipe = load_safetensors(path), _recipe_beside(path)
     elif path.is_file():
         raw, recipe = _read_fairseq(path)
-    elif HUB_NAME.fullmatch(weights) and path.suffix not in WEIGHT_FILES and not path.parent.is_dir():
-        raw, recipe = _download(weights)
+    elif hub.is_name(weights):
+        raw, recipe = _fetched(weights)
     else:
         raise InputError(
             f"model.xlsr.weights {path}: no such file; download {XLSR_URL} (3.8 GB) to that place, "
@@ -149,31 +148,16 @@ def _recipe_beside(path: Path) -> Recipe:
     return of_transformers(read_json(config, dict), config) if config.is_file() else of_fairseq(None, path)
 
 
-def _download(name: str) -> tuple[Mapping[str, Tensor], Recipe]:
-    """A hub repository's weights, from its cache or over the network with a progress bar."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
-
+def _fetched(name: str) -> tuple[Mapping[str, Tensor], Recipe]:
+    """The network of a hub repository."""
     try:
-        config = hf_hub_download(name, "config.json")
-        for candidate in FOLDER_FILES:
-            try:
-                fetched = hf_hub_download(name, candidate)
-            except (EntryNotFoundError, LocalEntryNotFoundError):  # offline, where the cache may hold another format
-                if candidate == FOLDER_FILES[-1]:
-                    raise
-                continue
-            for shard in shards_of(Path(fetched)) if candidate.endswith(".index.json") else ():
-                hf_hub_download(name, shard)
-            break
-    except (OSError, ValueError, HTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise InputError(
-            f"model.xlsr.weights {name}: no such file, and it cannot be fetched from the Hugging Face hub ({reason}); "
-            f"where there is a network, download {XLSR_URL} or https://huggingface.co/{name}, copy it here and "
-            "give its path"
-        ) from None
-    return _read_folder(Path(config).parent)
+        folder = hub.fetch(name, ("config.json",), FOLDER_FILES, optional=(DIGESTS_FILE,))
+        found = next(folder / file for file in FOLDER_FILES if (folder / file).is_file())
+        if found.name.endswith(".index.json"):
+            hub.fetch(name, *((shard,) for shard in shards_of(found)))
+    except InputError as error:
+        raise InputError(f"model.xlsr.weights {error}, or download {XLSR_URL}") from None
+    return _read_folder(folder)
 
 
 def read_fairseq(path: Path) -> Mapping[str, Tensor]:

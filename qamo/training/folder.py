@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Required, TypedDict
 
-from qamo import InputError
+from qamo import InputError, hub
 from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import ADDED, RENAMED, flat, read_run_config, to_yaml
@@ -80,7 +80,7 @@ class RunFolder:
             InputError: it is not there.
         """
         path = cfg.score.weights if cfg.score.weights and not cfg.train.enabled else self.model
-        if not path.exists():
+        if not path.exists() and not hub.is_name(path):
             raise InputError(f"{path}: no trained weights there; train first, or name some with --ckpt_path")
         return path
 

@@ -192,6 +192,10 @@ ELSEWHERE = {
     "torchrun --nproc_per_node 8 main.py --model conformer_tcm": (
         "test_distributed.py::test_a_killed_process_ends_the_job_and_another_number_of_processes_takes_it_up torchrun"
     ),
+    "hf upload owner/detector detector": "test_hub.py::test_the_command_that_uploads_takes_a_folder upload",
+    "pip install .": (
+        "test_install.py::test_an_installed_package_judges_and_evaluates_without_a_checkout_and_without_pytorch install"
+    ),
     "pre-commit install": "test_readme.py::test_the_commit_hooks_are_the_linters_of_the_makefile",
 }
 
