@@ -5,7 +5,8 @@
 scores.txt   one `file score` a line; a higher score means more likely bona fide
 keys         a folder with meta.csv, whose columns include file and label, or such a file itself
 
-The first line printed is `eer: 7.46`, in percent. The interval draws whole speakers where the keys name them.
+The first line printed is `eer: 7.46`, in percent. The interval is by speaker where the keys name at least five in each
+class, else by trial (docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import numpy as np
 from eval_metrics import equal_error_rate, score_warnings
 from qamo import InputError
 from qamo.command import Parser, run_command
-from qamo.evaluation.intervals import bootstrap_eer
+from qamo.evaluation.breakdown import System, correlation, mos_bands, mos_results
+from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS, Units, eer_interval, units_of
 from qamo.trials.keys import Keys, read_keys, read_mos
 from qamo.trials.scores import read_scores
 
@@ -33,8 +35,14 @@ def build_parser() -> Parser:
     parser.add_argument("keys", type=Path, help="folder holding meta.csv, or a key file")
     parser.add_argument("--by", metavar="COLUMN", help="also print the EER for each value of a column, such as speaker")
     parser.add_argument("--mos", type=Path, metavar="FILE", help="also print results by quality: MOS of each trial")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the interval; 0 leaves it out (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    parser.add_argument("--unit", choices=UNITS, help="what the interval resamples (default: speakers, or trials)")
+    parser.add_argument(
+        "--resamples",
+        type=int,
+        default=N_RESAMPLES,
+        help="of the interval; 0 leaves it out (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=SEED, help="of the resamples (default: %(default)s)")
     return parser
 
 
@@ -45,18 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command(args: argparse.Namespace) -> int:
     keys = read_keys(args.keys / "meta.csv" if args.keys.is_dir() else args.keys)
     scores = keys.align(read_scores(args.scores))
-    lines = summary(keys, scores, n_resamples=args.resamples, seed=args.seed)
+    units = units_of(keys.columns, keys.bonafide, args.unit, path=keys.path)
+    options = {"n_resamples": args.resamples, "seed": args.seed}
+    lines = summary(keys, scores, units, **options)
     if args.by is not None:
         lines += by_column(keys, scores, args.by)
     if args.mos is not None:
-        lines += by_quality(keys, scores, read_mos(args.mos, keys), n_resamples=args.resamples, seed=args.seed)
+        lines += by_quality(keys, scores, read_mos(args.mos, keys), units, **options)
     for note in score_warnings(scores[keys.bonafide], scores[~keys.bonafide]):
         print(f"score_ood_dataset.py: {note}", file=sys.stderr)
     print("\n".join(lines))
     return 0
 
 
-def summary(keys: Keys, scores: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
+def summary(keys: Keys, scores: np.ndarray, units: Units, *, n_resamples: int, seed: int) -> list[str]:
     """The result in lines, for the score of each trial of the key: (N,)."""
     bonafide, spoof = scores[keys.bonafide], scores[~keys.bonafide]
     eer, threshold = equal_error_rate(bonafide, spoof)
@@ -67,15 +77,10 @@ def summary(keys: Keys, scores: np.ndarray, *, n_resamples: int, seed: int) -> l
         f"threshold: {threshold:.6g}",
     ]
     if n_resamples > 0:
-        groups, unit = None, "trial"
-        if "speaker" in keys.columns:
-            _, speakers = keys.columns.levels("speaker")
-            if min(len(np.unique(speakers[keys.bonafide])), len(np.unique(speakers[~keys.bonafide]))) > 1:
-                groups, unit = (speakers[keys.bonafide], speakers[~keys.bonafide]), "speaker"
-        low, high = bootstrap_eer(bonafide, spoof, n_resamples=n_resamples, seed=seed, groups=groups)
-        lines.append(
-            f"95 % interval: {100 * low:.2f} to {100 * high:.2f} (bootstrap by {unit}, {n_resamples} resamples)"
-        )
+        groups = units.groups(keys.bonafide, ~keys.bonafide)
+        interval = eer_interval(bonafide, spoof, unit=units.unit, groups=groups, n_resamples=n_resamples, seed=seed)
+        note = f"; {units.note}" if units.note else ""
+        lines.append(f"95 % interval: {interval.percent()} ({interval.basis}{note})")
     return lines
 
 
@@ -105,25 +110,25 @@ def by_column(keys: Keys, scores: np.ndarray, column: str) -> list[str]:
     return lines
 
 
-def by_quality(keys: Keys, scores: np.ndarray, mos: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
+def by_quality(
+    keys: Keys, scores: np.ndarray, mos: np.ndarray, units: Units, *, n_resamples: int, seed: int
+) -> list[str]:
     """EER by MOS band, what the score owes to MOS, and what MOS alone would reach; scores and MOS: (N,)."""
-    from qamo.evaluation.breakdown import System, correlation, mos_bands, mos_results
-
     bands = mos_bands(mos, MOS_EDGES)
     width = max(map(len, bands.levels))
-    system = System("scores", keys.path, scores, keys.bonafide)
-    lines = ["", f"{'MOS':<{width}}     eer   95 % (by trial)  bona fide  spoof"]
-    for level, found in mos_results(system, bands, n_resamples=n_resamples, seed=seed):
-        eer = "-" if found.eer is None else f"{100 * found.eer:.2f}"
-        ends = [f"{100 * end:.2f}" for end in (found.low, found.high) if end is not None]
+    system = System("scores", keys.path, scores, keys.bonafide, units=units)
+    lines = ["", f"{'MOS':<{width}}     eer  {f'95 % (by {units.unit})':>17}  bona fide  spoof"]
+    for level, band in mos_results(system, bands, n_resamples=n_resamples, seed=seed):
+        eer = "-" if band.eer is None else f"{100 * band.eer:.2f}"
+        ends = [f"{100 * end:.2f}" for end in (band.low, band.high) if end is not None]
         interval = " to ".join(ends) or "-"
-        lines.append(f"{level:<{width}}  {eer:>6}  {interval:>15}  {found.n_bonafide:>9}  {found.n_spoof:>5}")
-    rho = [correlation(mos[here], scores[here]).spearman for here in (keys.bonafide, ~keys.bonafide)]
-    told = ["-" if value is None else f"{value:+.3f}" for value in rho]
+        lines.append(f"{level:<{width}}  {eer:>6}  {interval:>17}  {band.n_bonafide:>9}  {band.n_spoof:>5}")
+    rho = [correlation(mos[of_class], scores[of_class]).spearman for of_class in (keys.bonafide, ~keys.bonafide)]
+    texts = ["-" if value is None else f"{value:+.3f}" for value in rho]
     alone = equal_error_rate(mos[keys.bonafide], mos[~keys.bonafide]).eer
     return [
         *lines,
-        f"correlation of MOS and score (Spearman): bona fide {told[0]}, spoof {told[1]}",
+        f"correlation of MOS and score (Spearman): bona fide {texts[0]}, spoof {texts[1]}",
         f"eer of MOS alone as a detector: {100 * alone:.2f}",
     ]
 

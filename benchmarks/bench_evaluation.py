@@ -147,7 +147,7 @@ def compute_times(repeats: int) -> None:
 
     sys.path.insert(0, str(ROOT))
     from eval_metrics import equal_error_rate
-    from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
+    from qamo.evaluation.percentile import bootstrap_difference, bootstrap_eer
 
     rng = np.random.default_rng(0)
 

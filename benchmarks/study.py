@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from qamo import InputError, files  # noqa: E402
 from qamo.config.schema import Config, load_config, parse_assignments  # noqa: E402
-from qamo.evaluation.intervals import bootstrap_difference  # noqa: E402
-from qamo.evaluation.resampling import resampled_eers  # noqa: E402
+from qamo.evaluation.percentile import bootstrap_difference  # noqa: E402
+from qamo.evaluation.resampling import Sorted, resampled_eers  # noqa: E402
 from qamo.training.folder import MODEL, same_training  # noqa: E402
 from qamo.trials.keys import read_keys  # noqa: E402
 from qamo.trials.scores import read_scores  # noqa: E402
@@ -207,7 +207,7 @@ def compare(systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[s
                 values = keys.align(read_scores(row["scores"]))
                 split[name, seed] = pair = values[keys.bonafide], values[~keys.bonafide]
                 eers[name, seed] = row["eer"]
-                draws.append(resampled_eers(*pair, n_resamples=N_RESAMPLES, seed=0, groups=groups))
+                draws.append(resampled_eers(Sorted.of(*pair), n_resamples=N_RESAMPLES, seed=0, groups=groups))
             resampled[name] = 100 * np.mean(draws, axis=0)
         rows = {}
         for name in systems:

@@ -6,6 +6,8 @@ Imports every room below; only `score_set.py` imports PyTorch.
     score_set.py    a set scored into a file
     results.py      the table that ends a run
     intervals.py    how certain an EER is, and the difference between two
+    percentile.py   the percentile bootstrap, until nothing uses it
+    quantiles.py    the beta and Student's t distribution
     resampling.py   how resamples of a bootstrap are drawn
     calibration.py  score to log-likelihood ratio, probability and verdict
     breakdown.py    results by condition, speaker and MOS band; the worst errors

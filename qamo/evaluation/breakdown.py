@@ -23,7 +23,8 @@ import numpy as np
 
 from eval_metrics import EER, det_curve, equal_error_rate
 from qamo import InputError
-from qamo.evaluation.intervals import Difference, Interval, bootstrap_difference, bootstrap_eer
+from qamo.evaluation.intervals import BY_TRIAL, SEED, Units, eer_interval
+from qamo.evaluation.percentile import Difference, Interval, bootstrap_difference, bootstrap_eer
 
 Z95 = NormalDist().inv_cdf(0.975)
 
@@ -37,6 +38,7 @@ class System:
     values: np.ndarray  # (N,) float64, in the order of the keys
     is_bonafide: np.ndarray  # (N,) bool
     given_threshold: float | None = None  # chosen elsewhere, such as on a dev set
+    units: Units = BY_TRIAL  # what intervals resample
 
     @cached_property
     def bonafide(self) -> np.ndarray:
@@ -57,7 +59,7 @@ class System:
 
 
 class Measured(NamedTuple):
-    """Error rates on some trials; None where a class is missing or an interval was not asked for."""
+    """Error rates on some trials; None where a class is missing, or an interval was not asked for or cannot be had."""
 
     n_bonafide: int
     n_spoof: int
@@ -69,7 +71,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    system: System, bonafide: np.ndarray, spoof: np.ndarray, *, n_resamples: int = 0, seed: int = 0
+    system: System, bonafide: np.ndarray, spoof: np.ndarray, *, n_resamples: int = 0, seed: int = SEED
 ) -> Measured:
     """Error rates of a system on the bona fide and spoofed trials that two masks select: (N,) bool each."""
     positive, negative = system.values[bonafide], system.values[spoof]
@@ -77,7 +79,10 @@ def measure(
     if len(positive) and len(negative):
         eer = equal_error_rate(positive, negative).eer
         if n_resamples:
-            low, high = bootstrap_eer(positive, negative, n_resamples=n_resamples, seed=seed)
+            unit, groups = system.units.unit, system.units.groups(bonafide, spoof)
+            low, high, *_ = eer_interval(
+                positive, negative, unit=unit, groups=groups, n_resamples=n_resamples, seed=seed
+            )
     miss = float((positive <= system.threshold).mean()) if len(positive) else None
     false_alarm = float((negative > system.threshold).mean()) if len(negative) else None
     return Measured(len(positive), len(negative), eer, low, high, miss, false_alarm)

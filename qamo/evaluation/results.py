@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from eval_metrics import equal_error_rate
-from qamo.evaluation.intervals import bootstrap_eer
+from qamo.evaluation.intervals import SEED, eer_interval, units_of
 from qamo.evaluation.tdcf import pooled_min_tdcf
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 
 
 def evaluate(
-    score_file: Path, keys_path: Path | None, subset: str | None, *, n_failed: int, n_resamples: int, seed: int
+    score_file: Path, keys_path: Path | None, subset: str | None, *, n_failed: int, n_resamples: int, seed: int = SEED
 ) -> dict[str, Any]:
     """One row of the table: counts, EER in per cent with threshold and interval, min t-DCF for ASVspoof 2021 LA and PA.
 
@@ -33,8 +33,12 @@ def evaluate(
     row |= {"n_bonafide": len(bonafide), "n_spoof": len(spoof)}
     row |= {"eer": round(100 * float(eer.eer), 4), "threshold": float(eer.threshold)}
     if n_resamples:
-        interval = bootstrap_eer(bonafide, spoof, n_resamples=n_resamples, seed=seed)
-        row |= {"eer_low": round(100 * float(interval.low), 4), "eer_high": round(100 * float(interval.high), 4)}
+        units = units_of(keys.columns, keys.bonafide)
+        groups = units.groups(keys.bonafide, ~keys.bonafide)
+        interval = eer_interval(bonafide, spoof, unit=units.unit, groups=groups, n_resamples=n_resamples, seed=seed)
+        if interval.low is not None and interval.high is not None:
+            row |= {"eer_low": round(100 * interval.low, 4), "eer_high": round(100 * interval.high, 4)}
+            row |= {"interval_unit": interval.unit, "n_units": interval.n_units}
     if keys.track in ("LA", "PA"):
         tdcf = pooled_min_tdcf(bonafide, spoof, keys_path, track=keys.track, subset=subset or "eval")
         if tdcf is not None:  # the organisers' ASV files stand beside the keys
@@ -44,15 +48,18 @@ def evaluate(
 
 def table(results: dict[str, Any]) -> str:
     """The summary of a run, a line an evaluation set."""
-    lines = [f"{'set':14} {'bona fide':>9} {'spoof':>8} {'EER %':>7} {'95 % interval':>17} {'min t-DCF':>10}"]
+    lines = [
+        f"{'set':14} {'bona fide':>9} {'spoof':>8} {'EER %':>7} {'95 % interval':>17} {'by':>16} {'min t-DCF':>10}"
+    ]
     for name, row in results["sets"].items():
         if "eer" not in row:
             lines.append(f"{name:14} {row['note']}")
             continue
         interval = f"{row['eer_low']:.2f} - {row['eer_high']:.2f}" if "eer_low" in row else "-"
+        by = f"{row['n_units']:,} {row['interval_unit']}s" if "n_units" in row else "-"
         tdcf = f"{row['min_tdcf']:.4f}" if "min_tdcf" in row else "-"
         lines.append(
-            f"{name:14} {row['n_bonafide']:9,} {row['n_spoof']:8,} {row['eer']:7.2f} {interval:>17} {tdcf:>10}"
+            f"{name:14} {row['n_bonafide']:9,} {row['n_spoof']:8,} {row['eer']:7.2f} {interval:>17} {by:>16} {tdcf:>10}"
         )
     return "\n".join([*lines, f"scores, weights and results: {results['run']}"])
 

@@ -26,7 +26,7 @@ from qamo import InputError
 from qamo.audio import load as audio
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, Measured, System
-from qamo.evaluation.intervals import Difference, Interval, bootstrap_eer
+from qamo.evaluation.percentile import Difference, Interval, bootstrap_eer
 from qamo.report.page import COLORS, DASHES, Chart, Markup, Section, rounded, slug
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import Keys

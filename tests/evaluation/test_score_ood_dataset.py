@@ -47,7 +47,7 @@ def test_published_score_files_give_the_published_eers(name, eer, capsys):
     lines = out.splitlines()
     assert lines[:3] == [f"eer: {eer}", "bona fide: 19963", "spoof: 11816"]
     assert lines[3].startswith("threshold: -")
-    assert "bootstrap by speaker, 1000 resamples" in lines[4]
+    assert lines[4].endswith("(by speaker, 54 speakers)")
 
 
 @needs_shared
@@ -106,7 +106,33 @@ def test_by_attack_each_is_set_against_all_bona_fide_trials(tmp_path, capsys):
     assert status == 0
     table = [line.split() for line in out.split("\n\n")[1].splitlines()]
     assert table[1:] == [["-", "-", "30", "0"]] + [[f"A0{i}", "0.00", "30", "10"] for i in range(3)]
-    assert "bootstrap by trial" in out  # one speaker: speakers cannot be drawn
+    assert "(by trial, 60 trials)" in out  # one speaker: speakers cannot be drawn
+    assert (
+        "95 % interval: - (too few attacks (3) for an interval)"
+        in run(capsys, tmp_path / "s.txt", tmp_path / "protocol.txt", "--unit", "attack")[1]
+    )
+
+
+def test_the_unit_of_the_interval_can_be_asked_for_and_stands_beside_it(small, capsys):
+    found = {
+        unit: run(capsys, small / "s.txt", small, "--unit", unit)[1].splitlines()[4] for unit in ("trial", "speaker")
+    }
+    assert found["trial"].endswith("(by trial, 400 trials)")
+    assert found["speaker"].endswith("(by speaker, 7 speakers)")
+    assert run(capsys, small / "s.txt", small)[1].splitlines()[4] == found["speaker"]
+    (small / "meta.csv").write_text(
+        (small / "meta.csv")
+        .read_text()
+        .replace("Speaker 6", "Speaker 5")
+        .replace("Speaker 5", "Speaker 4")
+        .replace("Speaker 4", "Speaker 3")
+    )
+    line = run(capsys, small / "s.txt", small)[1].splitlines()[4]
+    assert line.endswith("(by trial, 400 trials; too few speakers (4) for an interval by speaker)")
+    status, _, err = run(capsys, small / "s.txt", small, "--unit", "attack")
+    assert status == 2
+    assert "--unit attack" in err
+    assert "has no column 'attack'; it has speaker" in err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import soundfile
 
 import report
 from eval_metrics import det_curve, equal_error_rate, min_dcf
-from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
+from qamo.evaluation.percentile import bootstrap_difference, bootstrap_eer
 from qamo.report import sections as report_sections
 from qamo.report.tables import Column, Table, latex_safe, to_csv, to_html, to_latex, to_markdown
 from qamo.trials.keys import read_keys
