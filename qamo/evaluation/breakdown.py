@@ -23,7 +23,8 @@ import numpy as np
 
 from eval_metrics import EER, det_curve, equal_error_rate
 from qamo import InputError
-from qamo.evaluation.intervals import BY_TRIAL, SEED, Units, eer_interval
+from qamo.evaluation import intervals
+from qamo.evaluation.intervals import BY_TRIAL, N_RESAMPLES, SEED, Units, eer_interval
 from qamo.evaluation.percentile import Difference, Interval, bootstrap_difference, bootstrap_eer
 
 Z95 = NormalDist().inv_cdf(0.975)
@@ -127,7 +128,25 @@ def by_two_factors(system: System, rows: Factor, columns: Factor) -> tuple[list[
     return [level for level, *_ in row_masks], [level for level, *_ in column_masks], cells
 
 
-# Comparison
+# Intervals and comparison
+
+
+def interval(system: System, *, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> intervals.Interval:
+    """Interval of the EER of all trials, by the units of the system."""
+    groups = system.units.groups(system.is_bonafide, ~system.is_bonafide)
+    options = {"n_resamples": n_resamples, "seed": seed}
+    return eer_interval(system.bonafide, system.spoof, unit=system.units.unit, groups=groups, **options)
+
+
+def difference(a: System, b: System, *, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> intervals.Difference:
+    """EER of a less that of b on the same trials, with interval and p, by the units of a."""
+    return intervals.difference_interval(
+        *(a.bonafide, a.spoof, b.bonafide, b.spoof),
+        unit=a.units.unit,
+        groups=a.units.groups(a.is_bonafide, ~a.is_bonafide),
+        n_resamples=n_resamples,
+        seed=seed,
+    )
 
 
 def compare(

@@ -14,7 +14,7 @@ from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
-from qamo.evaluation.intervals import Units, eer_interval
+from qamo.evaluation.intervals import Units, difference_interval, eer_interval
 
 
 def system(seed: int = 0, n: int = 400, gap: float = 1.5) -> System:
@@ -61,6 +61,19 @@ def test_intervals_of_conditions_resample_the_units_of_the_system_and_abstain_wh
     assert (many.low, many.high) == wanted[:2]
     assert (few.low, few.high) == (None, None)  # three speakers
     assert few.eer is not None
+
+
+def test_interval_and_difference_of_systems_go_by_their_units():
+    s, codes = system(), np.arange(400) // 2 % 12
+    a = System("a", s.path, s.values, s.is_bonafide, units=Units("speaker", codes[: len(s.values)]))
+    worse = s.values + np.random.default_rng(1).normal(0, 2, len(s.values))
+    b = System("b", s.path, worse, s.is_bonafide, units=a.units)
+    groups = a.units.groups(s.is_bonafide, ~s.is_bonafide)
+    assert breakdown.interval(a) == eer_interval(s.bonafide, s.spoof, unit="speaker", groups=groups)
+    found = breakdown.difference(a, b)
+    assert found == difference_interval(s.bonafide, s.spoof, b.bonafide, b.spoof, unit="speaker", groups=groups)
+    assert found.value < 0
+    assert (found.unit, found.n_units) == ("speaker", 12)
 
 
 def test_a_level_without_one_class_has_no_eer_but_counts_and_the_rate_of_the_other():

@@ -144,7 +144,7 @@ def test_speakers_are_the_unit_where_each_class_has_five_and_else_trials():
     assert units_of(columns(2), is_bonafide, "speaker").unit == "speaker"  # as asked for; the interval then abstains
     assert units_of(columns(5), is_bonafide, "trial") == intervals.BY_TRIAL
     assert units_of(columns(5), is_bonafide, "attack").unit == "attack"
-    with pytest.raises(InputError, match="--unit attack: k.csv has no column 'attack'; it has none"):
+    with pytest.raises(InputError, match=r"--unit attack: k\.csv has no column 'attack'; it has none"):
         units_of(Columns({}), is_bonafide, "attack", path="k.csv")
 
 

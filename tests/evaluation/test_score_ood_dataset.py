@@ -1,6 +1,7 @@
 """The out-of-domain scorer: the published figures, the first line, and what it refuses."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -114,21 +115,16 @@ def test_by_attack_each_is_set_against_all_bona_fide_trials(tmp_path, capsys):
 
 
 def test_the_unit_of_the_interval_can_be_asked_for_and_stands_beside_it(small, capsys):
-    found = {
-        unit: run(capsys, small / "s.txt", small, "--unit", unit)[1].splitlines()[4] for unit in ("trial", "speaker")
-    }
-    assert found["trial"].endswith("(by trial, 400 trials)")
-    assert found["speaker"].endswith("(by speaker, 7 speakers)")
-    assert run(capsys, small / "s.txt", small)[1].splitlines()[4] == found["speaker"]
-    (small / "meta.csv").write_text(
-        (small / "meta.csv")
-        .read_text()
-        .replace("Speaker 6", "Speaker 5")
-        .replace("Speaker 5", "Speaker 4")
-        .replace("Speaker 4", "Speaker 3")
-    )
-    line = run(capsys, small / "s.txt", small)[1].splitlines()[4]
-    assert line.endswith("(by trial, 400 trials; too few speakers (4) for an interval by speaker)")
+    def interval(*flags):
+        return run(capsys, small / "s.txt", small, *flags)[1].splitlines()[4]
+
+    assert interval("--unit", "trial").endswith("(by trial, 400 trials)")
+    assert interval("--unit", "speaker").endswith("(by speaker, 7 speakers)")
+    assert interval() == interval("--unit", "speaker")
+    keys = re.sub("Speaker [456]", "Speaker 3", (small / "meta.csv").read_text())
+    (small / "meta.csv").write_text(keys)
+    assert interval().endswith("(by trial, 400 trials; too few speakers (4) for an interval by speaker)")
+    assert interval("--unit", "speaker") == "95 % interval: - (too few speakers (4) for an interval)"
     status, _, err = run(capsys, small / "s.txt", small, "--unit", "attack")
     assert status == 2
     assert "--unit attack" in err
