@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 import report
 from eval_metrics import det_curve, equal_error_rate, min_dcf
-from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
+from qamo.evaluation.percentile import bootstrap_difference, bootstrap_eer
 from qamo.report import errors
 from qamo.report.page import to_html
 from qamo.report.tables import Column, Table, latex_safe, to_csv, to_latex, to_markdown
