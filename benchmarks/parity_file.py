@@ -102,7 +102,7 @@ def front_end(arrays: dict[str, np.ndarray], path: Path, n_heads: int | None) ->
     trained = {renamed(n, TO_FAIRSEQ): p for n, p in frontend.network.named_parameters() if p.grad is not None}
     before = {name: p.detach().clone() for name, p in trained.items()}
     gradients = {name: p.grad.clone() for name, p in trained.items()}
-    rates = {"lr": parity_original.LEARNING_RATE, "weight_decay": parity_original.WEIGHT_DECAY}
+    rates: dict[str, Any] = {"lr": parity_original.LEARNING_RATE, "weight_decay": parity_original.WEIGHT_DECAY}
     torch.optim.Adam(trained.values(), **rates).step()
     names = arrays["step/names"].tolist()
     yield "one step: trained weights (missing or more)", float(len(set(names) ^ trained.keys())), 0.0

@@ -73,7 +73,7 @@ def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> str:
     """What the hub reads, as YAML, for the results of each set."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    task = {"task_type": "audio-classification", "task_name": "speech deepfake detection"}
+    task: dict[str, Any] = {"task_type": "audio-classification", "task_name": "speech deepfake detection"}
     results = [
         EvalResult(
             **task, dataset_type=key, dataset_name=key, metric_type="eer", metric_value=row["eer"],

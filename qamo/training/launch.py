@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -72,7 +73,8 @@ def set_deterministic(wanted: bool) -> None:
     torch.backends.cudnn.deterministic = wanted
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(wanted, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what it would fill
+    switches: Any = torch.utils.deterministic
+    switches.fill_uninitialized_memory = False  # nothing reads what it would fill
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
 

@@ -68,9 +68,9 @@ def recorded(tmp_path, monkeypatch):
     settings = {"encoder_attention_heads": 4, "layer_norm_first": True, "extractor_mode": "layer_norm"}
     torch.save({"cfg": {"model": settings}, "model": fairseq_state(frontend.network)}, tmp_path / "x.pt")
     utils = types.ModuleType("fairseq.checkpoint_utils")
-    utils.load_model_ensemble_and_task = lambda paths: ([StandIn(frontend.network)], None, None)  # type: ignore[attr-defined]
+    utils.load_model_ensemble_and_task = lambda paths: ([StandIn(frontend.network)], None, None)
     fairseq = types.ModuleType("fairseq")
-    fairseq.checkpoint_utils = utils  # type: ignore[attr-defined]
+    fairseq.checkpoint_utils = utils
     monkeypatch.setitem(sys.modules, "fairseq", fairseq)
     monkeypatch.setitem(sys.modules, "fairseq.checkpoint_utils", utils)
     rng = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def test_other_weights_and_other_files_are_refused(recorded, capsys, tmp_path):
 def test_a_class_of_the_published_code_is_built_and_recorded_as_asked(recorded, tmp_path, monkeypatch):
     waves, _, out = recorded
     module = types.ModuleType("theirs")
-    module.Model = Published  # type: ignore[attr-defined]
+    module.Model = Published
     monkeypatch.setitem(sys.modules, "theirs", module)
     monkeypatch.setattr(sys, "path", list(sys.path))
     torch.save({"module.weight": torch.ones(1)}, tmp_path / "best.pth")

@@ -85,7 +85,7 @@ def same(one: object, other: object) -> bool:
     if isinstance(one, dict):
         return isinstance(other, dict) and list(one) == list(other) and all(same(one[k], other[k]) for k in one)
     if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
+        return isinstance(other, (list, tuple)) and len(one) == len(other) and all(map(same, one, other))
     return one == other
 
 

@@ -41,7 +41,13 @@ class Job:
             port = str(free.getsockname()[1])
         self.processes = []
         for rank, words in enumerate(commands):
-            place = {"RANK": rank, "GROUP_RANK": rank, "WORLD_SIZE": 2, "GROUP_WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1}
+            place: dict[str, object] = {
+                "RANK": rank,
+                "GROUP_RANK": rank,
+                "WORLD_SIZE": 2,
+                "GROUP_WORLD_SIZE": 2,
+                "LOCAL_WORLD_SIZE": 1,
+            }
             place |= {"LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none"}
             env = {**os.environ, "OMP_NUM_THREADS": "1", **{key: str(value) for key, value in place.items()}, **more}
             self.processes.append(
