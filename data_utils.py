@@ -198,6 +198,7 @@ class TrainingData:
             names=self.train.trials.names,
             seed=seed,
             provenance=self.provenance,
+            n_classes=max(2, 1 + len(self.rule.edges)),
         )
 
     @property

@@ -119,7 +119,8 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     from data_utils import read_training_data
     from model import build_detector
     from qamo.networks import feature_cache
-    from qamo.training import checkpoint, epoch_log, loop
+    from qamo.training import checkpoint, epoch_log, loop, precision
+    from qamo.training.compiling import compile_layers
 
     data = read_training_data(
         cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed, reads_quality=cfg.model.reads_quality
@@ -132,6 +133,10 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
     on_epoch = epoch_log.writer(cfg, folder, fabric, data)
+    if cfg.run.compile == "auto" and fabric.device.type == "cuda":
+        shape = -(-cfg.train.batch_size // (fabric.world_size * cfg.train.frontend_chunks)), cfg.data.window_samples
+        with precision.computing(cfg.train.precision, "cuda"):
+            compile_layers(detector.to(fabric.device).train(), torch.zeros(shape, device=fabric.device), backward=True)
     state = loop.fit(fabric, detector, data.of_process(fabric), cfg.train, folder.path, on_epoch=on_epoch)
     if fabric.is_global_zero:
         best = [folder.path / name for _, name in state.best[: cfg.train.n_average]]
@@ -146,7 +151,9 @@ def score(
     from data_utils import ScoreSet
     from model import load_detector
     from qamo.evaluation.score_set import score_trials
+    from qamo.evaluation.scoring_pass import ScoringPass
     from qamo.networks import feature_cache
+    from qamo.training import device, precision
     from qamo.training.loader import read_by_threads
     from qamo.training.peers import Peers
     from qamo.training.signals import stopping_on_signals
@@ -156,14 +163,20 @@ def score(
     if Peers.here:
         Peers.here.same("weights", {"score.weights": digest})
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
-    detector.to(fabric.device)
+    window = cfg.data.window_samples
+    detector.to(fabric.device).eval()
+    batch_size = device.score_batch(cfg.score.batch_size, fabric.device.type)
+    ready = ScoringPass(detector, fabric.device, cfg.score.precision, batch_size=batch_size, window=window)
+    if cfg.run.compile == "auto" and fabric.device.type == "cuda":
+        with precision.computing(cfg.score.precision, "cuda"):
+            ready.compile(window)
     n_failed = {}
     with stopping_on_signals() as stop:
         for name, chosen in sets.items():
-            recordings = ScoreSet(chosen.paths, window_samples=cfg.data.window_samples)
+            recordings = ScoreSet(chosen.paths, window_samples=window)
             n_failed[name] = score_trials(
                 fabric,
-                detector,
+                ready,
                 chosen.names,
                 partial(read_by_threads, recordings.__getitem__, n_workers=cfg.data.n_workers),
                 folder.score_file(name, cfg.comment_eval),
@@ -172,7 +185,7 @@ def score(
                     "weights": digest,
                     "config": scoring_digest(detector.config),
                     "list": sha256(chosen.list),
-                    "window_samples": cfg.data.window_samples,
+                    "window_samples": window,
                     "batch_size": cfg.score.batch_size,
                     "precision": cfg.score.precision,
                     "device": fabric.device.type,

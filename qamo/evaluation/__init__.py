@@ -1,9 +1,10 @@
 """Scores of an evaluation set, and what they say.
 
 Contract: scores are finite floats, higher means bona fide. Score files appear whole or not at all.
-Imports every room below. Only `score_set.py` and `check.py` import PyTorch.
+Imports every room below. Only `score_set.py`, `scoring_pass.py` and `check.py` import PyTorch.
 
     score_set.py    a set scored into a file
+    scoring_pass.py the forward pass of scoring, in pieces that the memory holds
     part_files.py   what is kept while a set is scored
     check.py        dry run: all inputs looked at, nothing written
     results.py      the end of a run: calibration, results, the table of them

@@ -8,6 +8,8 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
     peers.py       whether they want the same and are there; the end of one that waits
     folder.py      RunFolder: what a run's files are called, which training it holds, its lock
     loop.py        the training loop, the best epochs
+    step_log.py    losses and counts of steps, read from a GPU one step late
+    compiling.py   XLS-R's layers through torch.compile
     state.py       what a resume needs, written and read
     gather.py      features with gradients, rows and flags of all processes
     loader.py      recordings read ahead by processes or threads

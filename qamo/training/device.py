@@ -15,6 +15,11 @@ from qamo.training import precision
 SCORE_BATCH = {"cpu": 20, "cuda": 128}
 
 
+def score_batch(asked: int | str, device_type: str) -> int:
+    """How many recordings make a batch of scoring."""
+    return SCORE_BATCH[device_type] if isinstance(asked, str) else asked
+
+
 class Job(NamedTuple):
     """Processes of a job."""
 
@@ -57,7 +62,7 @@ def resolved(cfg: Config) -> Config:
     score = cfg.score.model_copy(
         update={
             "precision": precision.resolved(cfg.score.precision, device, "score.precision", emulate=emulate),
-            "batch_size": SCORE_BATCH[device] if cfg.score.batch_size == "auto" else cfg.score.batch_size,
+            "batch_size": score_batch(cfg.score.batch_size, device),
         }
     )
     return cfg.model_copy(update={"train": train, "score": score})
