@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import re
 import socket
 import sys
 import threading
@@ -140,7 +141,9 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(HTTPStatus.FORBIDDEN, "only the page itself may upload")
         elif self.path != "/judge":
             self.refuse(HTTPStatus.NOT_FOUND, "no such page")
-        elif not (length := self.headers.get("Content-Length", "")).isdigit():
+        elif (length := self.headers.get("Content-Length", "")) and not re.fullmatch("[0-9]{1,18}", length):
+            self.refuse(HTTPStatus.BAD_REQUEST, "the header Content-Length is no number")
+        elif not length:
             self.refuse(HTTPStatus.LENGTH_REQUIRED, "the size of the recording must be said")
         elif int(length) > studio.limits.n_bytes:
             megabytes = studio.limits.n_bytes / 1e6
@@ -176,7 +179,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def is_addressed(self) -> bool:
         """Whether the request names this server; a foreign name that was made to point here does not."""
-        name = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        try:
+            name = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        except ValueError:
+            self.refuse(HTTPStatus.BAD_REQUEST, "the header Host is no name")
+            return False
         if self.server.is_local and not is_loopback(name):
             self.refuse(HTTPStatus.FORBIDDEN, "this page is for this computer; open it as http://127.0.0.1")
             return False

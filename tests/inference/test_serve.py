@@ -118,6 +118,16 @@ def test_the_size_must_be_said_before_the_body(port):
         assert b" 411 " in raw.recv(100)
 
 
+@pytest.mark.parametrize(
+    "header", ["Host: [::1", "Content-Length: -1", "Content-Length: ²", f"Content-Length: {'9' * 5000}"]
+)
+def test_a_header_that_is_none_is_a_bad_request(port, header):
+    host = "" if header.startswith("Host") else "Host: 127.0.0.1\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        raw.sendall(f"POST /judge HTTP/1.1\r\n{host}X-Qamo: 1\r\n{header}\r\n\r\n".encode("latin1"))
+        assert b" 400 " in raw.recv(100)
+
+
 def test_an_upload_that_is_cut_off_is_not_judged(port):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
         raw.sendall(b"POST /judge HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Qamo: 1\r\nContent-Length: 1000\r\n\r\nabc")
