@@ -40,7 +40,8 @@ def _folder(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 Folder = Annotated[str, AfterValidator(_folder)]
-HzRange, DecibelRange = tuple[Hz, Hz], tuple[Decibel, Decibel]  # either end may be the greater
+HzRange = tuple[Hz, Hz]  # either end may be the greater, here and below
+DecibelRange = tuple[Decibel, Decibel]
 # YAML reads 32 as a number.
 Precision = Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(lambda v: "32" if v == 32 else v)]
 
