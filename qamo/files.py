@@ -16,13 +16,16 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from types import UnionType
+from typing import Any, BinaryIO, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from qamo import InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OPEN_FILES = ("/dev/fd/", "/dev/std", "/proc/")  # what a shell or a process has open already
 NULL_DEVICE = os.makedev(1, 3)  # /dev/null
+JSON_WORDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
+JSON_WORDS |= {bool: "true or false", type(None): "null"}
 T = TypeVar("T")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)|-")  # "-" stands for none
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as `replacing` names them
@@ -156,20 +159,38 @@ def read_json(path: Path | str, shape: type[T]) -> T:
         value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON, or cut off ({error}); copy it again, or make it anew") from None
-    return typed(value, shape, path)
+    checked: T = typed(value, shape, path)
+    return checked
 
 
-def typed(value: Any, shape: type[T], where: object) -> T:
-    """`value` as it is, if its parts have the types of `shape`; else an InputError that names `where` and the part."""
-    from pydantic import TypeAdapter, ValidationError
+def typed(value: Any, shape: Any, where: object, part: str = "") -> Any:
+    """`value` as it is, if its parts have the types of `shape`; else an InputError that names `where` and the part.
 
-    try:
-        TypeAdapter(shape).validate_python(value, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        part = ".".join(map(str, first["loc"])) or "its content"
-        message = first["msg"][:1].lower() + first["msg"][1:]
-        raise InputError(f"{where}: {part}: {message}, found {first['input']!r:.60}; make the file anew") from None
+    Args:
+        shape: a plain type, dict[str, X], a union, Any, or a TypedDict of what is read.
+    """
+    if shape is Any:
+        return value
+    if get_origin(shape) in (Union, UnionType):
+        kinds = get_args(shape)
+    elif is_typeddict(shape):
+        kinds, hints = (dict,), get_type_hints(shape)
+    else:
+        kinds = (get_origin(shape) or shape,)
+    allowed = tuple(kinds) + ((int,) if float in kinds else ())
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join(JSON_WORDS.get(kind, kind.__name__) for kind in kinds)
+        raise InputError(f"{where}: {part or 'its content'}: expected {names}, found {value!r:.60}; make the file anew")
+    if is_typeddict(shape):
+        if missing := shape.__required_keys__ - value.keys():
+            raise InputError(
+                f"{where}: {part or 'its content'}: {', '.join(sorted(missing))} missing; make the file anew"
+            )
+        for key in hints.keys() & value.keys():
+            typed(value[key], hints[key], where, f"{part}.{key}" if part else key)
+    elif get_origin(shape) is dict:
+        for key, item in value.items():
+            typed(item, get_args(shape)[1], where, f"{part}.{key}" if part else key)
     return value
 
 

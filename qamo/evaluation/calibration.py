@@ -16,10 +16,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
-from typing_extensions import TypedDict
 
 from eval_metrics import equal_error_rate
 from qamo import InputError

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from jinja2 import Environment, FileSystemLoader
-from typing_extensions import TypedDict
 
 from qamo import __version__
 from qamo.audio import SAMPLE_RATE

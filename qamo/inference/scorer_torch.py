@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
-from typing_extensions import TypedDict
 
 from model import Detector, load_detector
 from qamo import InputError

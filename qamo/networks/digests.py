@@ -109,8 +109,8 @@ def _is_whole(entry: zipfile.ZipInfo, archive: memoryview) -> bool:
 def _digest(tensor: Tensor) -> int:
     tensor = tensor.detach().cpu()
     about = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    raw: Any = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    return zlib.crc32(raw, about)  # lets other threads run
+    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return zlib.crc32(content.data, about)  # lets other threads run
 
 
 def _by_threads(function: Callable[[Item], Any], items: Iterable[Item]) -> list[Any]:

@@ -9,10 +9,9 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
-from typing_extensions import TypedDict
 
 from qamo import InputError
 from qamo.audio import WINDOW_SAMPLES

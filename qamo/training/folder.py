@@ -7,9 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from typing_extensions import Required, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from qamo import InputError, hub
 from qamo.config.effect import published_epochs
@@ -187,9 +185,12 @@ class ResultRow(TypedDict, total=False):
     min_tdcf: float
 
 
-class _Results(TypedDict, total=False):
+class _Sets(TypedDict):
+    sets: dict[str, ResultRow]
+
+
+class _Results(_Sets, total=False):
     run: str
-    sets: Required[dict[str, ResultRow]]
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -82,9 +82,11 @@ def test_the_command_listens_on_this_computer_only_and_says_where(trained_run):
 def test_a_wrong_run_is_answered_in_one_sentence(capsys, trained_run):
     assert serve.main(["/none"]) == 2
     assert "serve.py: /none: no such file or folder" in capsys.readouterr().err
-    assert serve.main([str(trained_run), "--max-mb", "0"]) == 2
-    assert serve.main([str(trained_run), "--no-mos", "--port", "99999"]) == 2
-    assert serve.main([str(trained_run), "--places", "0"]) == 2
+    for words in (["--max-mb", "0"], ["--no-mos", "--port", "99999"], ["--places", "0"]):
+        with pytest.raises(SystemExit) as stopped:
+            serve.main([str(trained_run), *words])
+        assert stopped.value.code == 2
+        assert "number from" in capsys.readouterr().err
     assert serve.main([str(trained_run), "--root-path", "detector/"]) == 2
 
 
