@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qamo import InputError
-from qamo.command import Parser, run_command
+from qamo.command import Parser, number, run_command
 from qamo.config.effect import published_epochs
 
 
@@ -32,7 +32,9 @@ def build_parser() -> Parser:
     parser.add_argument("--convert-xlsr", metavar="WEIGHTS", help="fairseq file, folder or hub name of the front end")
     parser.add_argument("--format", choices=("safetensors", "onnx", "onnx-int8", "reference"), default="safetensors")
     parser.add_argument("--xlsr", type=Path, help="with --format reference: the fairseq file xlsr2_300m.pt")
-    parser.add_argument("--n-heads", type=int, help="with --convert-xlsr: attention heads of an unpublished width")
+    parser.add_argument(
+        "--n-heads", type=number(int, 1, 65_536), help="with --convert-xlsr: attention heads of an unpublished width"
+    )
     parser.add_argument(
         "--average",
         choices=("mean", "reference", "none"),

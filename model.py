@@ -39,6 +39,7 @@ from qamo.networks.xlsr_files import is_published
 from qamo.training.checkpoint import (
     EXPORTED_CONFIG,
     EXPORTED_WEIGHTS,
+    PARTS,
     average_states,
     averaged,
     checked,
@@ -51,7 +52,6 @@ log = logging.getLogger(__name__)
 FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
 BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
 HEADS: dict[str, Callable[..., Head]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
-PARTS = ("frontend", "backend", "head")
 FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError, __version__, files
-from qamo.command import Parser, run_command
+from qamo.command import Parser, number, run_command
 from qamo.report.conditions import conditions, speakers
 from qamo.report.embeddings import embedding_charts
 from qamo.report.errors import Clips, errors
@@ -50,16 +50,41 @@ def build_parser() -> Parser:
     add("--keys", type=Path, help="the key of the set, or its folder")
     add("--subset", help="of an ASVspoof 2021 key (default: eval)")
     add("--mos", type=Path, help="MOS of each trial")
-    add("--mos-edges", type=float, nargs="+", default=MOS_EDGES, metavar="MOS", help="between bands")
+    add("--mos-edges", type=number(float, -100, 100), nargs="+", default=MOS_EDGES, metavar="MOS", help="between bands")
     add("--by", nargs="+", metavar="COLUMN", help="columns of the key, A*B for a table of both")
-    add("--threshold", type=float, nargs="+", metavar="T", help="decision thresholds, one per system, from other data")
+    add(
+        "--threshold",
+        type=number(float, -1e300, 1e300),
+        nargs="+",
+        metavar="T",
+        help="decision thresholds, one per system, from other data",
+    )
     add("--asv", type=Path, metavar="FILE", help="ASV scores of ASVspoof 2019: source, key, score a line")
     add("--audio", type=Path, help="folder of the recordings")
-    add("--worst", type=int, default=20, metavar="N", help="errors listed for each system (default 20)")
+    add(
+        "--worst",
+        type=number(int, 0, 100_000),
+        default=20,
+        metavar="N",
+        help="errors listed for each system (default 20)",
+    )
     add("--run", type=Path, help="run folder")
-    add("--embeddings", type=int, default=0, metavar="N", help="recordings to embed with the run's model")
-    add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default 1000)")
-    add("--seed", type=int, default=0, help="of the bootstrap and of the recordings that are embedded (default 0)")
+    add(
+        "--embeddings",
+        type=number(int, 0, MAX_EMBEDDINGS),
+        default=0,
+        metavar="N",
+        help="recordings to embed with the run's model",
+    )
+    add(
+        "--resamples", type=number(int, 2, 1_000_000), default=1000, metavar="N", help="of the bootstrap (default 1000)"
+    )
+    add(
+        "--seed",
+        type=number(int, 0, 2**63 - 1),
+        default=0,
+        help="of the bootstrap and of the recordings that are embedded (default 0)",
+    )
     add("--title", help="of the page")
     add("-o", "--output", type=Path, required=True, help="the page")
     add("--csv", type=Path, metavar="DIR", help="a CSV file for each table, with all digits")
@@ -118,14 +143,6 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--asv needs score files with --keys: a t-DCF is of both systems")
     if args.scores and not args.keys:
         raise InputError("score files need --keys: a meta.csv, a protocol or a trial_metadata.txt")
-    if args.resamples < 2:
-        raise InputError(f"--resamples: expected 2 or more, got {args.resamples}")
-    if args.worst < 0 or args.embeddings < 0:
-        raise InputError("--worst and --embeddings: expected 0 or more")
-    if args.embeddings > MAX_EMBEDDINGS:
-        raise InputError(
-            f"--embeddings: expected at most {MAX_EMBEDDINGS}, which a chart can show, got {args.embeddings}"
-        )
     if args.threshold and len(args.threshold) != len(args.scores):
         raise InputError(f"--threshold: expected one for each of {len(args.scores)} systems, got {len(args.threshold)}")
     if args.audio and not args.audio.is_dir():

@@ -19,7 +19,7 @@ import numpy as np
 
 from eval_metrics import equal_error_rate, score_warnings
 from qamo import InputError
-from qamo.command import Parser, run_command
+from qamo.command import Parser, number, run_command
 from qamo.evaluation.intervals import bootstrap_eer
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.ratings import read_ratings
@@ -34,8 +34,13 @@ def build_parser() -> Parser:
     parser.add_argument("keys", type=Path, help="folder holding meta.csv, or a key file")
     parser.add_argument("--by", metavar="COLUMN", help="also print the EER for each value of a column, such as speaker")
     parser.add_argument("--mos", type=Path, metavar="FILE", help="also print results by quality: MOS of each trial")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the interval; 0 leaves it out (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    parser.add_argument(
+        "--resamples",
+        type=number(int, 0, 1_000_000),
+        default=1000,
+        help="of the interval; 0 leaves it out (default: 1000)",
+    )
+    parser.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, help="of the resamples (default: 0)")
     return parser
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qamo import InputError
-from qamo.command import Parser, run_command
+from qamo.command import Parser, number, run_command
 from qamo.inference.flags import add_flags, rule_of
 from qamo.inference.judging import Limits, Settings
 from qamo.inference.worker import Worker
@@ -33,13 +33,13 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="run, checkpoint, exported folder or .onnx file")
     add("--host", default="127.0.0.1", help="address to listen on [%(default)s: this computer only]")
-    add("--port", type=int, default=7860, help="0: any free one [%(default)s]")
-    add("--max-mb", type=float, default=30.0, help="largest upload [%(default)g]")
-    add("--max-minutes", type=float, default=10.0, help="longest recording [%(default)g]")
-    add("--places", type=int, default=8, help="recordings in work; more are turned away for now [%(default)s]")
+    add("--port", type=number(int, 0, 65_535), default=7860, help="0: any free one [%(default)s]")
+    add("--max-mb", type=number(float, 0.001, 100_000), default=30.0, help="largest upload [%(default)g]")
+    add("--max-minutes", type=number(float, 0.001, 10_000), default=10.0, help="longest recording [%(default)g]")
+    add("--places", type=number(int, 1, 128), default=8, help="recordings in work; more are turned away [%(default)s]")
     add(
         "--batch-size",
-        type=int,
+        type=number(int, 1, 4096),
         default=4,
         help="windows scored at a time; then others have their turn [%(default)s]",
     )

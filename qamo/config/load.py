@@ -17,6 +17,8 @@ from qamo import InputError
 from qamo.config.keys import Role, Section, keys_of
 from qamo.config.parts import ModelConfig
 from qamo.config.schema import Config
+from qamo.config.yaml_text import Dumper, Text, parse
+from qamo.files import read_text
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,6 @@ a command resolves to, and `python main.py --config /dev/null --print-config > c
 
 A run that is resumed must have the settings that it was started with, but for these and all of score, eval and run:
 """
-
-# Those in C, where PyYAML has them, read and write 15 times as fast.
-_Loader, _Dumper = (getattr(yaml, f"C{kind}", getattr(yaml, kind)) for kind in ("SafeLoader", "SafeDumper"))
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -109,11 +108,9 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        tree = parse(read_text(path), path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such config file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -122,12 +119,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _parsed(dotted: str, value: Any) -> Any:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or isinstance(value, Text):
         return value
-    try:
-        return yaml.load(value, _Loader) if value else ""
-    except yaml.YAMLError:
-        raise InputError(f"{dotted}: {value!r} is not a YAML value; quote it") from None
+    return parse(value, f"command line: {dotted}") if value else ""
 
 
 def _laid(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,5 +238,5 @@ def _commented(line: str, sentence: str, column: int) -> list[str]:
 
 def yaml_text(value: Any) -> str:
     """A value as YAML on one line."""
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10_000)
+    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, allow_unicode=True, width=10_000)
     return text.removesuffix("...\n").rstrip()

@@ -112,7 +112,7 @@ def table(results: dict[str, Any]) -> str:
         lines.append(
             f"{name:14} {row['n_bonafide']:9,} {row['n_spoof']:8,} {row['eer']:7.2f} {interval:>17} {tdcf:>10}"
         )
-    return "\n".join([*lines, f"scores, weights and results: {results['run']}"])
+    return "\n".join([*lines, f"scores, weights and results: {results.get('run', '')}"])
 
 
 def seeds_table(all_results: Sequence[dict[str, Any]]) -> str:

@@ -11,7 +11,6 @@ their names.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from qamo import InputError
 from qamo.config.schema import ScoreConfig
 from qamo.evaluation.part_files import Parts, Row
-from qamo.files import replacing, write_json
+from qamo.files import read_json, replacing, write_json
 from qamo.progress import progress
 from qamo.training import precision
 from qamo.training.peers import meet
@@ -138,8 +137,18 @@ def _failures(out: Path) -> Path:
 
 def _completed(parts: Parts) -> int | None:
     """How many recordings failed, where the score file is whole; None where it is not."""
-    about = json.loads(_sidecar(parts.out).read_text())
+    about = _read_sidecar(parts.out)
     return about["n_failed"] if about["complete"] and parts.out.exists() else None
+
+
+def _read_sidecar(out: Path) -> dict[str, Any]:
+    """What stands beside a score file: `identity`, `complete`, and once complete `n_failed`."""
+    sidecar = _sidecar(out)
+    about = read_json(sidecar, dict)
+    good = isinstance(about.get("identity"), dict) and isinstance(about.get("complete"), bool)
+    if not good or (about["complete"] and type(about.get("n_failed")) is not int):
+        raise InputError(f"{sidecar}: damaged; move it and {out.name} away, if that is there")
+    return about
 
 
 def _claim(parts: Parts, identity: dict[str, Any]) -> None:
@@ -149,11 +158,8 @@ def _claim(parts: Parts, identity: dict[str, Any]) -> None:
     if not sidecar.exists():
         write_json(sidecar, {"identity": identity, "complete": False})
         return
-    try:
-        about = json.loads(sidecar.read_text())
-        before = about["identity"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{sidecar}: damaged; move it and {out.name} away, if that is there") from None
+    about = _read_sidecar(out)
+    before = about["identity"]
     before = {"device": identity.get("device"), **before} if "device" in identity else before  # older files name none
     if before != identity:
         differs = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]

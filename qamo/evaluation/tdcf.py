@@ -12,7 +12,7 @@ import numpy as np
 
 from eval_metrics import TDCFCoefficients, min_tdcf
 from qamo import InputError, files
-from qamo.evaluation.c012 import read_coefficients
+from qamo.evaluation.c012 import MAX_BYTES, read_coefficients
 from qamo.trials.asv import asv_key_path, asv_score_path, read_asv_trials
 
 C012 = dict[str, dict[str, TDCFCoefficients]]  # row level -> column level -> coefficients
@@ -71,7 +71,7 @@ def read_c012(path: Path | str) -> C012:
     try:
         return {
             row: {column: TDCFCoefficients(*(cell[name] for name in NAMES)) for column, cell in of.items()}
-            for row, of in read_coefficients(Path(path).read_bytes()).items()
+            for row, of in read_coefficients(files.read_bytes(path, MAX_BYTES)).items()
         }
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(

@@ -6,17 +6,18 @@ run does not know, the card says it does not know. `card.md.j2` is the text.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
+from typing_extensions import TypedDict
 
 from qamo import __version__
 from qamo.audio import SAMPLE_RATE
 from qamo.evaluation.calibration import CONFIDENCE, PRIOR, Calibration
-from qamo.files import write_text
+from qamo.files import read_json, write_text
+from qamo.training.folder import read_results
 
 RESULTS, FACTS = "results.json", "run.json"  # of a run: what it found, and what it was made of
 # How a program uses an exported folder; README.md shows the same lines.
@@ -35,6 +36,13 @@ ORIGINS = {
     "lfcc": ("linear-frequency cepstra, which have no weights", "none needed"),
 }
 HUB_NAMES = {"xlsr": "facebook/wav2vec2-xls-r-300m"}
+
+
+class Facts(TypedDict, total=False):
+    """What is read of a run.json."""
+
+    git_commit: str | None
+    data: dict[str, Any]
 
 
 def write_card(
@@ -84,7 +92,6 @@ def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> str:
 
 def _read(run: Path | None, name: str) -> dict[str, Any]:
     path = run / name if run else None
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
+    return read_results(path) if name == RESULTS else dict(read_json(path, Facts))

@@ -10,6 +10,7 @@ take turns at the detector, batch by batch: a long recording keeps a short one w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qamo import InputError
-from qamo.audio import SAMPLE_RATE, windows
+from qamo.audio import SAMPLE_RATE
 from qamo.command import sentence
 from qamo.inference import recording
 from qamo.inference.api import failed, quality_predictor
@@ -148,9 +149,9 @@ class Judging:
     def judge(self, number: int, body: bytes, name: str) -> dict[str, Any]:
         """Judgement of the bytes of a recording, with its waveform's envelope."""
         heard = recording.read(body, name=name, max_s=self.settings.max_seconds)
-        job = _Job(self, number, heard.wave)
+        job = _Job(self, number)
         predict_mos = job.predict_mos if self.predict_mos else None
-        judgement = judge(heard, job, self.settings.rule, path=name, predict_mos=predict_mos)
+        judgement = judge(heard, job, self.settings.rule, path=name, predict_mos=predict_mos, watch=job.watch)
         low, high = envelope(heard.wave, N_COLUMNS)
         return judgement.as_dict() | {"low": np.round(low, 3).tolist(), "high": np.round(high, 3).tolist()}
 
@@ -158,31 +159,32 @@ class Judging:
 class _Job:
     """The detector as one job sees it: waits its turn, tells of progress, ends when nobody waits for the answer."""
 
-    def __init__(self, judging: Judging, number: int, wave: np.ndarray):
-        scorer, rule = judging.scorer, judging.settings.rule
-        self.judging, self.number, self.scorer = judging, number, scorer
-        n_windows = len(windows.window_starts(len(wave), scorer.window_samples, rule.overlap))
-        self.n_batches, self.done = -(-n_windows // rule.batch_size), 0  # at most: pauses may be passed over
+    def __init__(self, judging: Judging, number: int):
+        self.judging, self.number, self.scorer = judging, number, judging.scorer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.scorer, name)
 
     def __call__(self, waves: np.ndarray) -> np.ndarray:
-        with self.judging.turns:
-            self.tell("scoring")
-            self.done += 1
+        with self.turn():
             return self.scorer(waves)
 
     def predict_mos(self, waves: Sequence[np.ndarray]) -> np.ndarray:
         assert self.judging.predict_mos is not None
-        with self.judging.turns:
-            self.tell("quality")
+        with self.turn():
             return self.judging.predict_mos(waves)
 
-    def tell(self, work: str) -> None:
-        if self.judging.cancelled[self.number].is_set():
-            raise Gone
-        self.judging.say({"job": self.number, "work": work, "done": self.done, "of": self.n_batches})
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        with self.judging.turns:
+            if self.judging.cancelled[self.number].is_set():
+                raise Gone
+            yield
+
+    def watch(self, steps: Iterable[Any], n_steps: int, work: str) -> Iterator[Any]:
+        for done, step in enumerate(steps):
+            self.judging.say({"job": self.number, "work": work, "done": done, "of": n_steps})
+            yield step
 
 
 def run(connection: Connection, settings: Settings) -> None:

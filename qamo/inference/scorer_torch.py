@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 
 import numpy as np
 import torch
+from typing_extensions import TypedDict
 
 from model import Detector, load_detector
 from qamo import InputError
@@ -15,6 +15,7 @@ from qamo.audio import WINDOW_SAMPLES
 from qamo.config.effect import published_epochs
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
+from qamo.files import read_json
 from qamo.networks.feature_cache import fingerprint
 from qamo.networks.weights import read_torch
 from qamo.training.folder import scoring_digest
@@ -49,11 +50,15 @@ def digest_of(detector: Detector) -> str:
     return calibration.joined_digest(fingerprint(detector), scoring_digest(detector.config))
 
 
+class _About(TypedDict, total=False):
+    window_samples: int
+
+
 def window_of(path: Path) -> int:
     """The window that the detector at `path` was trained on, in samples; that of the paper where it is not said."""
     about = path / "qamo.json"
     if about.is_file():
-        return int(json.loads(about.read_text(encoding="utf-8")).get("window_samples", WINDOW_SAMPLES))
+        return read_json(about, _About).get("window_samples", WINDOW_SAMPLES)
     if published_epochs(path):
         return WINDOW_SAMPLES
     content = read_torch(path / "model.pt" if path.is_dir() else path, verify=False)

@@ -40,7 +40,8 @@ class XLSR(nn.Module):
     Args:
         weights: a fairseq file, a transformers folder, a .safetensors file, a hub name, or None: random weights.
         freeze: train none of it.
-        attention: sdpa or eager; eager is bit for bit fairseq's, and slower.
+        attention: sdpa or eager; eager takes fairseq's steps (to the same bits, on one CPU that was tried), and is
+            slower.
         normalize_input: "utterance" brings each wave to mean 0 and variance 1, as in XLS-R's own pre-training.
         uninitialized: leave the weights as memory holds them; a strict load must follow.
         asked: sizes by config key; None: as in the file, else as XLS-R 300M. `sizes` has those that it came to.

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 FORMAT = "qamo checkpoint 1"
 CONVENTION = "bonafide=1, higher=bona fide"
 
+PARTS = ("frontend", "backend", "head")
 EXPORTED_WEIGHTS = "model.safetensors"
 EXPORTED_CONFIG = "qamo.json"
 
@@ -79,7 +80,11 @@ def checked(content: Any, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected a checkpoint of this program ({FORMAT!r}), found {_kind(content)}")
     if content.get("convention") != CONVENTION:
         raise InputError(f"{path}: its scores mean {content.get('convention')!r}, expected {CONVENTION!r}")
-    check_finite(content["model"], path)
+    state, config = content.get("model"), content.get("model_config")
+    names_parts = isinstance(config, dict) and all(isinstance(config.get(part, ""), str) for part in PARTS)
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()) or not names_parts:
+        raise InputError(f"{path}: damaged: its weights or its model_config are of another kind; copy it again")
+    check_finite(state, path)
     return content
 
 

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import Required, TypedDict
+
 from qamo import InputError, hub
 from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import ADDED, RENAMED, flat, read_run_config, to_yaml
 from qamo.config.parts import XLSR_300M, ModelConfig
 from qamo.config.schema import Config
-from qamo.files import check_space, holding, remove_temporaries, write_json, write_text
+from qamo.files import check_space, holding, read_json, remove_temporaries, write_json, write_text
 from qamo.progress import start_log
 from qamo.training.provenance import pretrained_provenance, provenance
 
@@ -124,11 +126,11 @@ class RunFolder:
         """
         if not cfg.train.enabled or not self.holds_training(cfg) or not self.results.exists():
             return None
-        results: dict[str, Any] = json.loads(self.results.read_text())
+        results: dict[str, Any] = read_results(self.results)
         for name in cfg.eval.sets:
             row = results["sets"].get(name)
             scores = self.score_file(name, cfg.comment_eval)
-            if row is None or row["n_failed"] or row["scores"] != str(scores) or not scores.exists():
+            if row is None or row.get("n_failed", 1) or row.get("scores") != str(scores) or not scores.exists():
                 return None
             keys = cfg.eval.catalogue[name].keys
             if "eer" not in row and keys and (cfg.data.protocols_path / keys).exists():  # they came later
@@ -169,6 +171,35 @@ class RunFolder:
             about |= {"data": facts, "frontend_weights": pretrained_provenance(cfg.model)}
             write_json(self.record, about)
         write_text(self.config, to_yaml(cfg))
+
+
+class ResultRow(TypedDict, total=False):
+    """What a run's results say of an evaluation set: rates, or why there are none."""
+
+    scores: str
+    n_failed: int
+    note: str
+    n_bonafide: int
+    n_spoof: int
+    eer: float
+    eer_low: float
+    eer_high: float
+    min_tdcf: float
+
+
+class _Results(TypedDict, total=False):
+    run: str
+    sets: Required[dict[str, ResultRow]]
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A run's results.json, its types checked; InputError where they are others."""
+    results: Any = read_json(path, _Results)
+    for name, row in results["sets"].items():
+        missing = {"n_bonafide", "n_spoof"} - row.keys() if "eer" in row else {"note"} - row.keys()
+        if missing:
+            raise InputError(f"{path}: {name}: {', '.join(sorted(missing))} missing; delete it and score the run again")
+    return dict(results)
 
 
 def training_identity(cfg: Config) -> dict[str, Any]:

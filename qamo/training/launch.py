@@ -38,6 +38,8 @@ def processes(cfg: Config) -> Fabric:
     job = device.job_of(cfg, accelerator)
     if accelerator == "cpu":
         malloc.keep_freed()
+    else:
+        set_deterministic(cfg.run.deterministic)
     fabric = Fabric(
         accelerator=accelerator,
         devices=job.devices,
@@ -62,6 +64,19 @@ def processes(cfg: Config) -> Fabric:
     return fabric
 
 
+def set_deterministic(wanted: bool) -> None:
+    """Have a GPU compute a step alike each time, or as fast as it can; on a CPU PyTorch's steps are alike anyway.
+
+    An operation that has no deterministic form warns, and is computed: such a run may differ in its last bits.
+    """
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads what it would fill
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+
+
 @contextmanager
 def together(fabric: Fabric, cfg: Config) -> Iterator[None]:
     """Work as one of several processes that agree; where another is lost, an InputError says so and how to resume.
@@ -73,7 +88,7 @@ def together(fabric: Fabric, cfg: Config) -> Iterator[None]:
         yield
         return
     try:
-        peers = Peers(fabric)
+        peers = Peers.of(fabric)
         with peers.watched(this_command()):
             peers.agree(cfg, fabric.device.type)
             yield

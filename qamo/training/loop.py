@@ -71,7 +71,7 @@ def fit(
     """
     torch.manual_seed(batches.seed)
     if fabric.world_size > 1:
-        detector.gather = functools.partial(gather_batch, fabric)
+        detector.gather = functools.partial(gather_batch, fabric, batch_size=train.batch_size)
     optimizer = build_optimizer(detector, lr=train.lr, head_lr=train.head_lr, weight_decay=train.weight_decay)
     saved = read_last(folder)
     if saved:

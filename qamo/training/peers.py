@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 5.0  # between two signs of life of a process
 SILENT_S = float(os.environ.get("QAMO_SILENT_S", 180))  # without one before a process is taken to be lost
+VISIBLE_S = 10.0  # in which a new file must be seen by the others
 ANSWER_S = 300.0  # that processes have to say what they were started with
 GRACE_S = 1.0  # between the second signal and the end of a process that does not hear it
 
@@ -49,17 +50,20 @@ OWN = (
 
 
 class Peers:
-    """The other processes of this one's job, met through the job's store."""
+    """The other processes of this one's job, met through the job's store.
+
+    Args:
+        store: that all processes of the job see.
+        rank: of this process among `world_size`.
+        node: number of this machine.
+    """
 
     n_jobs = 0  # of this process, for names of their own in the store
     here: Peers | None = None  # those of the job under way
 
-    def __init__(self, fabric: Fabric) -> None:
-        Peers.n_jobs += 1
-        self.rank, self.world_size, self.node = fabric.global_rank, fabric.world_size, fabric.node_rank
+    def __init__(self, store: Any, rank: int, world_size: int, node: int) -> None:
+        self.store, self.rank, self.world_size, self.node = store, rank, world_size, node
         self.prefix = f"qamo/{Peers.n_jobs}"
-        default: Any = torch.distributed.distributed_c10d._get_default_store()
-        self.store = default.clone()
         self.store.set_timeout(timedelta(seconds=ANSWER_S))
         self.names = [f"process {rank}" for rank in range(self.world_size)]
         self.n_meetings = 0
@@ -104,7 +108,7 @@ class Peers:
             runs.mkdir(parents=True, exist_ok=True)
             (runs / token).touch()
         (token, place), *_ = self.told("run folder", [token, str(runs.absolute())])
-        deadline = time.monotonic() + 10  # a network file system may show a new file late
+        deadline = time.monotonic() + VISIBLE_S  # a network file system may show a new file late
         while not (seen := (runs / token).exists()) and time.monotonic() < deadline:
             time.sleep(0.1)
         all_see = self.told("seen", [seen, str(runs.absolute())])
@@ -128,6 +132,13 @@ class Peers:
             if time.monotonic() - said > 60:
                 said = time.monotonic()
                 log.warning("waiting for %s: %s", self.names[missing[0]], doing)
+
+    @classmethod
+    def of(cls, fabric: Fabric) -> Peers:
+        """Those of a job whose processes have joined."""
+        cls.n_jobs += 1
+        store = torch.distributed.distributed_c10d._get_default_store().clone()
+        return cls(store, fabric.global_rank, fabric.world_size, fabric.node_rank)
 
     # ---- signs of life
 

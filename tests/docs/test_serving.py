@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import serve
-from qamo.inference.api_server import Access
+from qamo.inference.guard import Access
 from tests.support.serving import sound, stand_in
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from qamo.inference import api_server, guard, judging
-from qamo.inference.api_server import Access
+from qamo.inference.guard import Access
 from qamo.inference.judging import Limits
 from tests.support.serving import Running, in_threads, sound, stand_in, wait_until
 from tests.support.stand_in import DEADLY, SLOW

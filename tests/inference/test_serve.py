@@ -17,7 +17,7 @@ import soundfile
 import serve
 from qamo.audio.load import load
 from qamo.inference import judging
-from qamo.inference.api_server import Access
+from qamo.inference.guard import Access
 from qamo.inference.judge import Rule, judge
 from tests.support import reports
 from tests.support.reports import needs_browser

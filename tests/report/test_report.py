@@ -390,7 +390,6 @@ BAD = {
     "a damaged run": (["--run", "damaged"], "metrics.jsonl:2: expected a JSON object"),
     "a run without epochs": (["--run", "young"], "no epoch has finished"),
     "embeddings of nothing": (["a.txt", "--keys", "meta.csv", "--embeddings", "5"], "--embeddings needs --run"),
-    "one resample": (["a.txt", "--keys", "meta.csv", "--resamples", "1"], "--resamples"),
 }
 
 

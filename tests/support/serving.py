@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from qamo.inference.api_server import Access, build_app, build_server
+from qamo.inference.api_server import build_app, build_server
+from qamo.inference.guard import Access
 from qamo.inference.judge import Rule
 from qamo.inference.judging import Limits, Settings
 from qamo.inference.worker import Worker

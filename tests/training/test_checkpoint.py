@@ -223,7 +223,7 @@ def test_an_exported_folder_reads_back(tmp_path):
     ("name", "content", "message"),
     [
         ("qamo.json", "{", "not JSON"),
-        ("qamo.json", "[]", "expected a JSON object"),
+        ("qamo.json", "[]", "dictionary, found \\[\\]"),
         ("model.safetensors", "xx", "ends too early"),
     ],
 )

@@ -10,13 +10,17 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch.distributed
 
 from qamo import InputError
+from qamo.config.load import load_config
 from qamo.config.schema import Config
 from qamo.training import device, launch
+from qamo.training.peers import Peers
 from tests.support import tiny_corpus
 
 ROOT = Path(__file__).parents[2]
@@ -57,33 +61,53 @@ class Job:
 
 
 def test_each_way_to_disagree_is_named_with_its_node(built_corpus, tmp_path):
-    """All at once, since each job costs seconds: every pair of processes is a job of its own."""
+    """Two threads as two processes that share a store."""
     other = tmp_path / "other"
     other.mkdir()
-    shutil.copytree(built_corpus, other / "corpus", ignore=shutil.ignore_patterns("exps"))
-    protocol = other / "corpus" / "train.txt"
+    for path in built_corpus.glob("*.*"):
+        shutil.copy(path, other)
+    protocol = other / "train.txt"
     protocol.write_text("".join(protocol.read_text().splitlines(keepends=True)[:-1]))
     path = config(tmp_path, built_corpus)
-    base = ["--config", str(path), "name=j"]
-    cases = {
-        "train.lr": ["train.lr=0.1"],
-        "seed": ["seed=7"],
-        "train.batch_size": ["train.batch_size=8"],
-        "train.max_epochs": ["train.max_epochs=9"],
-        "data.quality.thresholds": ["data.quality.thresholds=[3.0]"],
-        "eval.sets": ["eval.sets=[wild]"],
-        "the file data.train_protocol": [f"data.protocols_path={other / 'corpus'}"],
-        "run.runs": [f"run.runs={other / 'exps'}"],
+    cases: dict[str, dict[str, object]] = {
+        "train.lr": {"train.lr": 0.1},
+        "seed": {"seed": 7},
+        "train.batch_size": {"train.batch_size": 8},
+        "train.max_epochs": {"train.max_epochs": 9},
+        "train.precision": {"train.precision": "bf16-mixed"},
+        "train.enabled": {"train.enabled": False},
+        "data.quality.thresholds": {"data.quality.thresholds": [3.0]},
+        "data.rawboost.probability": {"data.rawboost.probability": 0.5},
+        "eval.sets": {"eval.sets": ["wild"]},
+        "name": {"name": "k"},
+        "the file data.train_protocol": {"data.protocols_path": str(other)},
+        "run.runs": {"run.runs": str(other / "exps")},
+        "": {"data.n_workers": 3, "run.n_threads": 2, "train.frontend_chunks": 2},  # each may have its own
     }
-    jobs = {}
-    for key, words in cases.items():
-        job = Job(base, [*base, *words])
-        for status, said in job.ends():
-            assert status == 2, (key, said)
-            assert re.search(rf"main\.py: {re.escape(key)}: .*process 1 on node 1 \(", said), (key, said)
-            assert "Traceback" not in said
-        jobs[key] = job
-    assert not (tmp_path / "exps" / "j" / "model.pt").exists()
+    for key, differing in cases.items():
+        store = torch.distributed.HashStore()
+        peers = [Peers(store, rank, 2, rank) for rank in range(2)]
+        configs = [load_config(path, {"name": "j", **more}) for more in ({}, differing)]
+        with ThreadPoolExecutor(2) as pool:
+            started = [pool.submit(peer.agree, cfg, "cpu") for peer, cfg in zip(peers, configs)]
+            for found in started:
+                if key:
+                    with pytest.raises(InputError, match=rf"^{re.escape(key)}: .*process 1 on node 1 \("):
+                        found.result()
+                else:
+                    found.result()
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+def test_the_real_command_says_that_processes_disagree(built_corpus, tmp_path):
+    words = ["--config", str(config(tmp_path, built_corpus)), "name=j"]
+    for status, said in Job(words, [*words, "train.lr=0.1"]).ends():
+        assert status == 2, said
+        assert re.search(r"main\.py: train\.lr: process 1 on node 1 \(.*\) has 0\.1, but process 0 on node 0", said), (
+            said
+        )
+        assert "Traceback" not in said
+    assert not (tmp_path / "exps" / "j").exists()
 
 
 def test_a_second_signal_ends_a_process_that_waits_and_a_silent_one_is_named(built_corpus, tmp_path):

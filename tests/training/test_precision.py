@@ -15,7 +15,7 @@ import main
 from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.config.load import load_config
-from qamo.training import precision
+from qamo.training import launch, precision
 from qamo.trials.scores import read_scores
 from tests.support import tiny_corpus
 from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
@@ -171,3 +171,21 @@ def test_the_device_and_the_precision_are_part_of_a_score_file(corpus, capsys):
     about["identity"].pop("device")  # as files were before
     sidecar.write_text(json.dumps(about))
     assert main.main(again) == 0
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_determinism_is_set_as_asked_and_warns_where_there_is_none(wanted, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for name in ("deterministic", "benchmark"):
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    try:
+        launch.set_deterministic(wanted)
+        assert torch.backends.cudnn.deterministic is wanted
+        assert torch.are_deterministic_algorithms_enabled() is wanted
+        assert torch.is_deterministic_algorithms_warn_only_enabled() or not wanted
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is wanted
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
