@@ -118,6 +118,8 @@ def calibrate(args: argparse.Namespace) -> int:
         f"{args.output}: log-likelihood ratio {fitted.slope:.4g} * score {fitted.offset:+.4g}, {fitted.n_bonafide} bona"
     )
     print(f"fide and {fitted.n_spoof} spoofed scores, EER {100 * fitted.eer:.2f} %, weights {fitted.weights}")
+    if fitted.weights.startswith("scores "):
+        print(f"nothing beside {args.calibrate[0].name} tells which detector made it: check that yourself")
     return 0
 
 

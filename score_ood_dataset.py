@@ -1,11 +1,15 @@
-"""Equal error rate of a score file on an out-of-domain set, such as In-the-Wild or FoR.
+"""Equal error rate of a score file on a set, such as In-the-Wild or FoR, and with --metrics every other figure.
 
     python score_ood_dataset.py scores.txt database/ood_ds_keys/ITW
+    python score_ood_dataset.py scores.txt keys/LA --metrics --dev dev_scores.txt dev_protocol.txt
+    python score_ood_dataset.py itw.txt database/ood_ds_keys/ITW --set for.txt database/ood_ds_keys/FoR
 
-scores.txt   one `file score` a line; a higher score means more likely bona fide
-keys         a folder with meta.csv, whose columns include file and label, or such a file itself
+scores.txt   `file score` lines, or another layout of the field; a higher score means more likely bona fide
+keys         a folder with meta.csv, or any key or protocol of the field
 
-The first line printed is `eer: 7.46`, in percent. The interval draws whole speakers where the keys name them.
+The first line printed is `eer: 7.46`, in percent. The interval draws whole speakers where the keys name them. A key of
+ASVspoof 2021 holds three subsets: eval is scored unless --subset names another, or `all`. For ASVspoof 5 see
+score_asvspoof5.py.
 """
 
 from __future__ import annotations
@@ -20,10 +24,15 @@ import numpy as np
 from eval_metrics import equal_error_rate, score_warnings
 from qamo import InputError
 from qamo.command import Parser, number, run_command
+from qamo.evaluation.breakdown import MISSING
 from qamo.evaluation.intervals import bootstrap_eer
-from qamo.trials.keys import Keys, read_keys
+from qamo.evaluation.leakage import refuse_shared_trials
+from qamo.evaluation.metrics import SetScores, all_metrics, dev_threshold, over_sets
+from qamo.trials.asv import read_legacy_coefficients
+from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
 from qamo.trials.ratings import read_ratings
 from qamo.trials.scores import read_scores
+from qamo.trials.sniff import sniff
 
 MOS_EDGES = (2.0, 2.5, 3.0, 3.5, 4.0)  # between the bands of --mos; the paper's threshold, 2.5, is one
 
@@ -34,6 +43,15 @@ def build_parser() -> Parser:
     parser.add_argument("keys", type=Path, help="folder holding meta.csv, or a key file")
     parser.add_argument("--by", metavar="COLUMN", help="also print the EER for each value of a column, such as speaker")
     parser.add_argument("--mos", type=Path, metavar="FILE", help="also print results by quality: MOS of each trial")
+    parser.add_argument("--subset", help="of an ASVspoof 2021 key (default: eval); all pools its subsets")
+    parser.add_argument("--metrics", action="store_true", help="also print every other figure")
+    parser.add_argument("--threshold", type=number(float, -1e300, 1e300), help="of decisions, from other data")
+    parser.add_argument("--dev", type=Path, nargs=2, metavar=("SCORES", "KEYS"), help="take the threshold from there")
+    parser.add_argument("--asv", type=Path, metavar="FILE", help="ASV scores of ASVspoof 2019: its min t-DCF")
+    parser.add_argument(
+        "--set", type=Path, nargs=2, action="append", default=[], metavar=("SCORES", "KEYS"),
+        help="a further set: EER of each, of all trials pooled, and the average (may be repeated)",
+    )  # fmt: skip
     parser.add_argument(
         "--resamples",
         type=number(int, 0, 1_000_000),
@@ -49,9 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
-    keys = read_keys(args.keys / "meta.csv" if args.keys.is_dir() else args.keys)
+    keys, subset = read_set_keys(args.keys, args.subset)
     scores = keys.align(read_scores(args.scores))
     lines = summary(keys, scores, n_resamples=args.resamples, seed=args.seed)
+    if subset is not None or len(keys.outside):
+        lines.append(f"subset: {subset} ({len(keys)} of {len(keys) + len(keys.outside)} trials; --subset all has all)")
+    if args.metrics or args.asv or args.dev or args.threshold is not None:
+        lines += figures(args, keys, scores, subset)
+    if args.set:
+        lines += over_sets([SetScores(args.scores.stem, keys, scores), *further_sets(args.set)])
     if args.by is not None:
         lines += by_column(keys, scores, args.by)
     if args.mos is not None:
@@ -60,6 +84,41 @@ def command(args: argparse.Namespace) -> int:
         print(f"score_ood_dataset.py: {note}", file=sys.stderr)
     print("\n".join(lines))
     return 0
+
+
+def read_set_keys(path: Path, subset: str | None) -> tuple[Keys, str | None]:
+    """The key of a set, or of the one in a folder, and its subset: eval of ASVspoof 2021 unless another is named."""
+    if path.is_dir():
+        path = next((path / name for name in KEY_FILES if (path / name).is_file()), path / KEY_FILES[0])
+    if subset == "all":
+        return read_keys(path), None
+    if subset is None:
+        form = sniff(path, numbers=True)
+        subset = "eval" if form.plain and len(form.cells) in TRACKS else None
+    return read_keys(path, subset), subset
+
+
+def figures(args: argparse.Namespace, keys: Keys, scores: np.ndarray, subset: str | None) -> list[str]:
+    """The lines of --metrics; the threshold of --dev is refused where dev and evaluation trials are the same."""
+    threshold = args.threshold
+    if args.dev:
+        if threshold is not None:
+            raise InputError("--dev and --threshold: give one of them")
+        dev_keys, _ = read_set_keys(args.dev[1], None)
+        dev = dev_keys.align(read_scores(args.dev[0]))
+        refuse_shared_trials((dev_keys.name_bytes, dev), (keys.name_bytes, scores), "the threshold", args.scores)
+        threshold = dev_threshold((dev[dev_keys.bonafide], dev[~dev_keys.bonafide]), args.dev[0])
+    legacy = read_legacy_coefficients(args.asv) if args.asv else None
+    return all_metrics(SetScores("", keys, scores), threshold=threshold, subset=subset, legacy=legacy)
+
+
+def further_sets(files: Sequence[Sequence[Path]]) -> list[SetScores]:
+    """The sets of --set, called by their score files, with their folders where two have one name."""
+    made = []
+    for scores, path in files:
+        keys, _ = read_set_keys(path, None)
+        made.append(SetScores(scores.stem, keys, keys.align(read_scores(scores))))
+    return made
 
 
 def summary(keys: Keys, scores: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
@@ -88,6 +147,8 @@ def summary(keys: Keys, scores: np.ndarray, *, n_resamples: int, seed: int) -> l
 def by_column(keys: Keys, scores: np.ndarray, column: str) -> list[str]:
     """A table of the EER for each value of a column; `-` where a value has trials of one class only.
 
+    The placeholder `-` of the keys is a missing value; its trials are counted below the table.
+
     Values that only spoofed trials have, such as attacks, are set against all bona fide trials.
 
     Raises:
@@ -99,15 +160,20 @@ def by_column(keys: Keys, scores: np.ndarray, column: str) -> list[str]:
     values, codes = keys.columns.levels(column)
     with_bonafide = np.bincount(codes[keys.bonafide], minlength=len(values)) > 0
     with_spoof = np.bincount(codes[~keys.bonafide], minlength=len(values)) > 0
-    against_all = not (with_bonafide & with_spoof).any()
+    is_level = np.array([value != MISSING for value in values])
+    against_all = not (with_bonafide & with_spoof & is_level).any()
     width = max(len(column), *map(len, values))
     lines = ["", f"{column:<{width}}     eer  bona fide  spoof"]
     for code, value in enumerate(values):
+        if value == MISSING:
+            continue
         here = codes == code
         bonafide = scores[keys.bonafide if against_all else keys.bonafide & here]
         spoof = scores[~keys.bonafide & here]
         eer = f"{100 * equal_error_rate(bonafide, spoof).eer:.2f}" if len(bonafide) and len(spoof) else "-"
         lines.append(f"{value:<{width}}  {eer:>6}  {len(bonafide):>9}  {len(spoof):>5}")
+    if n := int(keys.columns.raw[column].tolist().count(MISSING.encode())):
+        lines.append(f"no {column}: {n} trials")
     return lines
 
 

@@ -28,8 +28,9 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import table
-from qamo import InputError, open_judge
+from qamo import InputError
 from qamo.command import Parser, run_command
+from qamo.inference.api import open_judge
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 2

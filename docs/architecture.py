@@ -33,7 +33,7 @@ FLOORS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 COMMANDS = [
-    *("main", "score_ood_dataset", "inference", "predict_mos", "report", "export", "serve"),
+    *("main", "score_ood_dataset", "score_asvspoof5", "inference", "predict_mos", "report", "export", "serve"),
     *("database", "benchmarks", "2021", "docs"),
 ]
 WIDTH, LINE, GAP = 980, 17, 34

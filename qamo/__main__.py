@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": ("serve", "a page and an API that judge recordings"),
     "report": ("report", "score files as one HTML page"),
     "eer": ("score_ood_dataset", "equal error rate of a score file"),
+    "asvspoof5": ("score_asvspoof5", "figures of ASVspoof 5, tracks 1 and 2"),
     "calibrate": ("inference", "scores of a dev set to log-likelihood ratios"),
     "predict-mos": ("predict_mos", "predict the speech quality of recordings"),
 }

@@ -18,6 +18,7 @@ FORBIDDEN = {("qamo.export", "qamo.report")}
 WITHOUT_TORCH = [
     "eval_metrics",
     "score_ood_dataset",
+    "score_asvspoof5",
     "qamo.trials.scores",
     "qamo.trials.protocol",
     "qamo.config.flags",

@@ -5,11 +5,14 @@ The kind of a section (FrontEnd, BackEnd, Head) decides which choice of `ModelCo
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from qamo.config.keys import Section, architecture, free, is_section, loss, scoring, training
+
+Size = Annotated[int, Field(ge=1, le=65_536)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
 
 
 class FrontEnd(Section):
@@ -38,22 +41,15 @@ class XLSRConfig(FrontEnd):
         "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: the steps of fairseq"
     )
     gradient_checkpointing: bool = free(False, "recompute layers in the backward pass: less memory, equal gradients")
-    hidden_size: int | None = architecture(
-        None,
-        "width of a transformer layer; null here and below: as the weights' file has it, else as XLS-R 300M",
-        ge=1,
-        le=65_536,
+    hidden_size: Size | None = architecture(
+        None, "width of a transformer layer; null here and below: as the weights' file has it, else as XLS-R 300M"
     )
-    n_layers: int | None = architecture(
-        None, "transformer layers; fewer than the file has: the first ones", ge=1, le=1000
-    )
-    n_heads: int | None = architecture(None, "attention heads", ge=1, le=65_536)
-    ffn_size: int | None = architecture(None, "width of the feed-forward blocks", ge=1, le=65_536)
-    conv_size: int | None = architecture(None, "channels of the convolutional encoder", ge=1, le=65_536)
-    position_kernel: int | None = architecture(
-        None, "kernel of the convolutional position embedding, frames", ge=1, le=65_536
-    )
-    position_groups: int | None = architecture(None, "groups of the convolutional position embedding", ge=1, le=65_536)
+    n_layers: Layers | None = architecture(None, "transformer layers; fewer than the file has: the first ones")
+    n_heads: Size | None = architecture(None, "attention heads")
+    ffn_size: Size | None = architecture(None, "width of the feed-forward blocks")
+    conv_size: Size | None = architecture(None, "channels of the convolutional encoder")
+    position_kernel: Size | None = architecture(None, "kernel of the convolutional position embedding, frames")
+    position_groups: Size | None = architecture(None, "groups of the convolutional position embedding")
 
     @model_validator(mode="after")
     def _divides(self) -> XLSRConfig:

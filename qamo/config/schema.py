@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -40,7 +40,8 @@ def _folder(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 Folder = Annotated[str, AfterValidator(_folder)]
-HzRange, DecibelRange = tuple[Hz, Hz], tuple[Decibel, Decibel]  # either end may be the greater
+HzRange: TypeAlias = tuple[Hz, Hz]  # either end may be the greater
+DecibelRange: TypeAlias = tuple[Decibel, Decibel]
 # YAML reads 32 as a number.
 Precision = Annotated[
     Literal["auto", "32", "tf32", "bf16-mixed", "16-mixed"], BeforeValidator(lambda v: "32" if v == 32 else v)

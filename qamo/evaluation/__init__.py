@@ -10,7 +10,12 @@ Imports every room below. Only `score_set.py` and `check.py` import PyTorch.
     intervals.py    how certain an EER is, and the difference between two
     resampling.py   how resamples of a bootstrap are drawn
     calibration.py  score to log-likelihood ratio, probability and verdict
+    regression.py   logistic regression of scores, for calibration and fusion
     breakdown.py    results by condition, speaker and MOS band; the worst errors
+    metrics.py      every figure of a set, and of several sets together
+    detection.py    decisions (APCER, BPCER, accuracy), AUC, ROCCH-EER, PAV
+    leakage.py      trials that stand both in the fitted and in the judged data
+    asvspoof5.py    ASVspoof 5, both tracks, by attack and codec
     tdcf.py         pooled min t-DCF of ASVspoof 2021, and the files of its coefficients
     c012.py         the pickles of these files, read without unpickling
     sasv.py         ASVspoof 5, track 2: a-DCF and tandem EER

@@ -24,6 +24,8 @@ from eval_metrics import EER, det_curve, equal_error_rate
 from qamo import InputError
 from qamo.evaluation.intervals import Difference, Interval, bootstrap_difference, bootstrap_eer
 
+MISSING = "-"  # what keys write where they have no value
+
 
 @dataclass(frozen=True, eq=False)
 class System:
@@ -92,9 +94,12 @@ class Factor(NamedTuple):
         n = len(self.levels)
         n_bonafide = np.bincount(self.codes[is_bonafide], minlength=n)
         n_spoof = np.bincount(self.codes[~is_bonafide], minlength=n)
-        says_nothing_of_bonafide = not (n_bonafide.astype(bool) & n_spoof.astype(bool)).any()
+        is_level = np.array([level != MISSING for level in self.levels])
+        says_nothing_of_bonafide = not (n_bonafide.astype(bool) & n_spoof.astype(bool) & is_level).any()
         masks = []
         for code, level in enumerate(self.levels):
+            if level == MISSING:
+                continue
             has_level = self.codes == code
             if says_nothing_of_bonafide:
                 if n_spoof[code]:

@@ -23,6 +23,7 @@ from typing_extensions import TypedDict
 
 from eval_metrics import equal_error_rate
 from qamo import InputError
+from qamo.evaluation.regression import fit_llr
 from qamo.files import read_json, sha256, typed, write_json
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
@@ -68,6 +69,10 @@ class Calibration:
         """Natural log-likelihood ratio of a score, within `llr_bounds`; above 0 speaks for bona fide."""
         low, high = llr_bounds(self.n_bonafide, self.n_spoof)
         return min(max(self.slope * score + self.offset, low), high)
+
+    def llrs(self, scores: np.ndarray) -> np.ndarray:
+        """`llr` of many scores: (N,) -> (N,)."""
+        return np.clip(self.slope * scores + self.offset, *llr_bounds(self.n_bonafide, self.n_spoof))
 
     def probability(self, score: float, prior: float = PRIOR) -> float:
         """Probability that the speech is bona fide, given the share of bona fide speech to expect, in (0, 1)."""
@@ -122,13 +127,10 @@ def logit(probability: float) -> float:
 def fit(bonafide: np.ndarray, spoof: np.ndarray) -> tuple[float, float]:
     """Slope and offset of the log-likelihood ratio: scores (Nb,), (Ns,) -> two floats.
 
-    Both classes weigh the same whatever their numbers. The targets are Platt's, (N + 1) / (N + 2), which keep the
-    slope finite where the scores separate the classes without an error.
+    Both classes weigh the same whatever their numbers; targets and regulariser are those of `regression.fit_llr`.
 
     Raises:
         InputError: a class is empty, a score is not finite, or bona fide speech does not score higher.
-
-    Source: Platt 1999; Brümmer and du Preez 2006 (the weighting).
     """
     bonafide, spoof = np.asarray(bonafide, dtype=np.float64), np.asarray(spoof, dtype=np.float64)
     if not len(bonafide) or not len(spoof):
@@ -141,58 +143,44 @@ def fit(bonafide: np.ndarray, spoof: np.ndarray) -> tuple[float, float]:
             f"calibration: bona fide speech scores {bonafide.mean():.4f} on average and spoofed speech "
             f"{spoof.mean():.4f}: the scores do not tell them apart, or are inverted"
         )
-    target = np.concatenate(
-        [np.full(len(bonafide), (len(bonafide) + 1) / (len(bonafide) + 2)), np.full(len(spoof), 1 / (len(spoof) + 2))]
-    )
-    weight = np.concatenate([np.full(len(bonafide), 0.5 / len(bonafide)), np.full(len(spoof), 0.5 / len(spoof))])
-    centre, spread = float(scores.mean()), float(scores.std())
-    design = np.stack([(scores - centre) / spread, np.ones_like(scores)], axis=1)  # (N, 2)
-
-    beta = newton(design, target, weight)
-    slope = float(beta[0]) / spread
-    if not slope > 0:
+    weights, offset = fit_llr(scores[:, None], np.arange(len(scores)) < len(bonafide))
+    if not weights[0] > 0:
         raise InputError("calibration: the scores do not rise from spoofed to bona fide speech")
-    return slope, float(beta[1]) - slope * centre
+    return float(weights[0]), offset
 
 
-def newton(design: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Coefficients of least weighted cross-entropy: (N, K), targets (N,) in [0, 1], weights (N,) -> (K,)."""
+def identity_of(score_file: Path) -> dict[str, Any]:
+    """Which weights and settings made a score file, as main.py wrote beside it; empty for another program's.
 
-    def cost(beta: np.ndarray) -> float:
-        odds = design @ beta
-        return float(weight @ (np.logaddexp(0, odds) - target * odds))
+    Raises:
+        InputError: what is beside it cannot be read.
+    """
+    sidecar = score_file.with_name(score_file.name + ".json")
+    if not sidecar.is_file():
+        return {}
+    try:
+        return dict(read_json(sidecar, _Sidecar)["identity"])
+    except (OSError, InputError):
+        raise InputError(f"{sidecar}: expected to find there which weights made {score_file.name}") from None
 
-    beta = np.zeros(design.shape[1])
-    for _ in range(100):  # Newton's method with halved steps; the cost is convex
-        p = 1 / (1 + np.exp(-np.clip(design @ beta, -500, 500)))
-        gradient = design.T @ (weight * (p - target))
-        hessian = design.T @ ((weight * p * (1 - p))[:, None] * design) + 1e-12 * np.eye(len(beta))
-        step = np.linalg.solve(hessian, gradient)
-        scale = 1.0
-        while cost(beta - scale * step) > cost(beta) and scale > 1e-6:
-            scale /= 2
-        beta = beta - scale * step
-        if np.abs(scale * step).max() < 1e-10:
-            break
-    return beta
+
+def _digest_of(score_file: Path) -> str:
+    return f"scores {sha256(score_file)[:16]}"
 
 
 def fit_files(
     score_file: Path, keys_file: Path, *, subset: str | None = None, domain: Mapping[str, float] | None = None
 ) -> Calibration:
-    """Calibrate on a score file that this program wrote, and its keys.
+    """Calibrate on a score file and its keys.
+
+    A score file that this program wrote says which weights made it; only then can `inference.py` see that a calibration
+    is of its detector. Another's is known by its own digest.
 
     Raises:
-        InputError: the files do not belong together, or nothing tells which weights made the scores.
+        InputError: the files do not belong together, or the scores do not tell the classes apart.
     """
-    sidecar = score_file.with_name(score_file.name + ".json")
-    try:
-        identity = read_json(sidecar, _Sidecar)["identity"]
-        weights = joined_digest(identity["weights"], identity["config"])
-    except (OSError, InputError):
-        raise InputError(
-            f"{sidecar}: expected to find there which weights made {score_file.name}; score with main.py"
-        ) from None
+    identity = identity_of(score_file)
+    weights = joined_digest(identity["weights"], identity["config"]) if identity else _digest_of(score_file)
     keys = read_keys(keys_file, subset=subset)
     values = keys.align(read_scores(score_file))
     bonafide, spoof = values[keys.bonafide], values[~keys.bonafide]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval_metrics import equal_error_rate
+from eval_metrics import actual_dcf, cllr_bits, equal_error_rate, min_dcf
 from qamo import InputError
 from qamo.audio import diagnostics, load
 from qamo.config.schema import Config
 from qamo.evaluation import calibration
+from qamo.evaluation.detection import min_cllr, pool
 from qamo.evaluation.intervals import bootstrap_eer
 from qamo.evaluation.tdcf import pooled_min_tdcf
 from qamo.files import write_json
@@ -56,6 +57,7 @@ def write(
     cfg: Config, folder: RunFolder, sets: Mapping[str, EvaluationSet], n_failed: Mapping[str, int]
 ) -> dict[str, Any]:
     """Evaluate the score file of each set, and write results.json."""
+    calibrated = calibration.read(folder.calibration) if folder.calibration.is_file() else None
     rows = {
         name: evaluate(
             folder.score_file(name, cfg.comment_eval),
@@ -64,6 +66,7 @@ def write(
             n_failed=n_failed[name],
             n_resamples=cfg.eval.n_resamples,
             seed=cfg.seed,
+            calibrated=calibrated,
         )
         for name, chosen in sets.items()
     }
@@ -73,9 +76,19 @@ def write(
 
 
 def evaluate(
-    score_file: Path, keys_path: Path | None, subset: str | None, *, n_failed: int, n_resamples: int, seed: int
+    score_file: Path,
+    keys_path: Path | None,
+    subset: str | None,
+    *,
+    n_failed: int,
+    n_resamples: int,
+    seed: int,
+    calibrated: calibration.Calibration | None = None,
 ) -> dict[str, Any]:
     """One row of the table: counts, EER in per cent with threshold and interval, min t-DCF for ASVspoof 2021 LA and PA.
+
+    Detection costs (ASVspoof 5's) and Cllr say what the log-likelihood ratios of the dev calibration are worth here:
+    `min_dcf` and `min_cllr` are what the best threshold and calibration on this very set would reach.
 
     Without keys, or where recordings could not be read, the row says so in place of an EER.
     """
@@ -93,6 +106,7 @@ def evaluate(
     if n_resamples:
         interval = bootstrap_eer(bonafide, spoof, n_resamples=n_resamples, seed=seed)
         row |= {"eer_low": round(100 * float(interval.low), 4), "eer_high": round(100 * float(interval.high), 4)}
+    row |= _costs(score_file, bonafide, spoof, calibrated)
     if keys.track in ("LA", "PA"):
         tdcf = pooled_min_tdcf(bonafide, spoof, keys_path, track=keys.track, subset=subset or "eval")
         if tdcf is not None:  # the organisers' ASV files stand beside the keys
@@ -100,17 +114,38 @@ def evaluate(
     return row
 
 
+def _costs(
+    score_file: Path, bonafide: np.ndarray, spoof: np.ndarray, calibrated: calibration.Calibration | None
+) -> dict[str, float]:
+    """Detection costs and Cllr; the actual ones where the calibration is of the detector that made the scores."""
+    costs = {"min_dcf": min_dcf(bonafide, spoof).eer, "min_cllr": min_cllr(pool(bonafide, spoof))}
+    identity = calibration.identity_of(score_file)
+    made_by = calibration.joined_digest(identity["weights"], identity["config"]) if identity else None
+    if calibrated is not None and calibrated.weights == made_by:
+        llrs = calibrated.llrs(bonafide), calibrated.llrs(spoof)
+        costs |= {"act_dcf": actual_dcf(*llrs), "cllr": cllr_bits(*llrs)}
+    return {name: round(cost, 6) for name, cost in costs.items()}
+
+
 def table(results: dict[str, Any]) -> str:
     """The summary of a run, a line an evaluation set."""
-    lines = [f"{'set':14} {'bona fide':>9} {'spoof':>8} {'EER %':>7} {'95 % interval':>17} {'min t-DCF':>10}"]
+    lines = [
+        f"{'set':14} {'bona fide':>9} {'spoof':>8} {'EER %':>7} {'95 % interval':>17} {'min t-DCF':>10}"
+        f" {'act/min DCF':>13} {'Cllr/min':>13}"
+    ]
     for name, row in results["sets"].items():
         if "eer" not in row:
             lines.append(f"{name:14} {row['note']}")
             continue
         interval = f"{row['eer_low']:.2f} - {row['eer_high']:.2f}" if "eer_low" in row else "-"
         tdcf = f"{row['min_tdcf']:.4f}" if "min_tdcf" in row else "-"
+        dcf, cllr = (
+            f"{row[actual]:.3f}/{row[least]:.3f}" if actual in row else f"-/{row[least]:.3f}" if least in row else "-"
+            for actual, least in (("act_dcf", "min_dcf"), ("cllr", "min_cllr"))
+        )
         lines.append(
-            f"{name:14} {row['n_bonafide']:9,} {row['n_spoof']:8,} {row['eer']:7.2f} {interval:>17} {tdcf:>10}"
+            f"{name:14} {row['n_bonafide']:9,} {row['n_spoof']:8,} {row['eer']:7.2f} {interval:>17} {tdcf:>10} "
+            f"{dcf:>13} {cllr:>13}"
         )
     return "\n".join([*lines, f"scores, weights and results: {results.get('run', '')}"])
 

@@ -21,12 +21,10 @@ from qamo.evaluation.breakdown import Factor, System
 from qamo.evaluation.intervals import Difference, Interval, bootstrap_eer
 from qamo.report.run_record import dev_threshold
 from qamo.trials.asv import read_legacy_coefficients
-from qamo.trials.keys import TRACKS, Keys, read_keys
+from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
 from qamo.trials.ratings import mos_column, read_ratings
 from qamo.trials.scores import read_scores
 from qamo.trials.sniff import sniff
-
-KEY_FILES = ["meta.csv", "trial_metadata.txt", "CM/trial_metadata.txt"]  # of a folder of keys
 
 
 class Pair(NamedTuple):

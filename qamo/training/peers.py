@@ -137,7 +137,8 @@ class Peers:
     def of(cls, fabric: Fabric) -> Peers:
         """Those of a job whose processes have joined."""
         cls.n_jobs += 1
-        store = torch.distributed.distributed_c10d._get_default_store().clone()
+        default: Any = torch.distributed.distributed_c10d._get_default_store()
+        store = default.clone()
         return cls(store, fabric.global_rank, fabric.world_size, fabric.node_rank)
 
     # ---- signs of life

@@ -34,6 +34,7 @@ from qamo.trials.text import converted
 
 log = logging.getLogger(__name__)
 
+KEY_FILES = ["meta.csv", "trial_metadata.txt", "CM/trial_metadata.txt"]  # of a folder of keys
 TRACKS = {8: "LA", 12: "PA", 13: "DF"}  # ASVspoof 2021, by its number of columns
 # Subsets of the physical access track that are not in its subset column alone: (subset, trim).
 PA_HIDDEN = {"hidden1_PA": (b"hidden", b"notrim"), "hidden2_PA": (b"hidden", b"trim")}
@@ -172,6 +173,8 @@ def read_keys(path: Path | str, subset: str | None = None, *, columns: Collectio
         keep = in_subset(by_name, subset, path)
         outside, names, bonafide, lines = names[~keep], names[keep], bonafide[keep], lines[keep]
         by_name = {column: texts[keep] for column, texts in by_name.items()}
+    if "codec" in by_name and "trans" not in by_name:  # ASVspoof 5 writes `-` for speech that no codec touched
+        by_name["codec"] = np.where(by_name["codec"] == b"-", b"none", by_name["codec"])
     track = TRACKS.get(len(form.cells)) if form.plain else None
     return Keys(path, names, bonafide, lines, tables.Columns(by_name), outside, track)
 

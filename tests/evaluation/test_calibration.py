@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval_metrics import cllr_bits
 from qamo import InputError
-from qamo.evaluation import calibration
+from qamo.evaluation import calibration, detection
 from qamo.evaluation.calibration import Calibration, fit
+from qamo.evaluation.regression import fit_llr
 from qamo.trials.scores import read_scores
 
 
@@ -30,20 +33,47 @@ def test_the_fit_is_that_of_scikit_learn(n_bonafide, n_spoof):
 
     bonafide, spoof = gaussian_scores(n_bonafide, n_spoof)
     scores = np.concatenate([bonafide, spoof])
-    # A target between 0 and 1 is both classes at once, weighted by it.
-    target = np.concatenate(
-        [np.full(n_bonafide, (n_bonafide + 1) / (n_bonafide + 2)), np.full(n_spoof, 1 / (n_spoof + 2))]
-    )
-    weight = np.concatenate([np.full(n_bonafide, 0.5 / n_bonafide), np.full(n_spoof, 0.5 / n_spoof)])
-    theirs = LogisticRegression(C=1e12, tol=1e-12, max_iter=10_000)
-    theirs.fit(
-        np.tile(scores, 2)[:, None],
-        np.repeat([1, 0], len(scores)),
-        sample_weight=np.concatenate([weight * target, weight * (1 - target)]),
-    )
+    target = np.arange(len(scores)) < n_bonafide
+    weight = np.where(target, 0.5 / n_bonafide, 0.5 / n_spoof)
+    spread = np.sqrt(weight @ (scores - weight @ scores) ** 2)
+    theirs = LogisticRegression(C=min(n_bonafide, n_spoof) / 0.01, tol=1e-12, max_iter=10_000)
+    theirs.fit(scores[:, None] / spread, target, sample_weight=weight)
     slope, offset = fit(bonafide, spoof)
-    assert slope == pytest.approx(theirs.coef_[0, 0], rel=1e-3)
+    assert slope == pytest.approx(theirs.coef_[0, 0] / spread, rel=1e-3)
     assert offset == pytest.approx(theirs.intercept_[0], abs=1e-3 * (1 + abs(offset)))
+
+
+@pytest.mark.parametrize("n_spoof", [10, 100, 10_000])
+def test_the_numbers_of_the_classes_do_not_move_the_offset(n_spoof):
+    """Scores of d' = 10, without an error: smoothed targets of Platt's kind move the offset with the counts."""
+    quantiles = (np.arange(200) + 0.5) / 200
+    shape = np.array([NormalDist().inv_cdf(q) for q in quantiles])
+    spoof = -5 + np.resize(shape, n_spoof) if n_spoof >= 200 else -5 + shape[:: 200 // n_spoof]
+    slope, offset = fit(5 + shape, spoof)
+    assert abs(offset) < 0.2 * slope  # even odds are where the middle between the classes is, to 0.2 of 10
+
+
+def test_a_calibrated_score_costs_little_more_than_the_best_monotonous_calibration():
+    dev, evaluation = gaussian_scores(500, 900, seed=1), gaussian_scores(2000, 3000, seed=2)
+    slope, offset = fit(*dev)
+    actual = cllr_bits(slope * evaluation[0] + offset, slope * evaluation[1] + offset)
+    least = detection.min_cllr(detection.pool(*evaluation))
+    assert least < actual < 1.05 * least + 0.005
+
+
+def test_two_systems_are_fused_as_scikit_learn_does():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(5)
+    labels = np.arange(600) < 200
+    scores = rng.normal(size=(600, 2)) + np.where(labels, 1.0, -1.0)[:, None] * [1.0, 0.5]
+    weights, offset = fit_llr(scores, labels)
+    weight = np.where(labels, 0.5 / 200, 0.5 / 400)
+    spread = np.sqrt(weight @ (scores - weight @ scores) ** 2)
+    theirs = LogisticRegression(C=200 / 0.01, tol=1e-12, max_iter=10_000)
+    theirs.fit(scores / spread, labels, sample_weight=weight)
+    np.testing.assert_allclose(weights, theirs.coef_[0] / spread, rtol=1e-3)
+    assert offset == pytest.approx(theirs.intercept_[0], abs=2e-3)
 
 
 def test_of_two_unit_gaussians_the_known_ratio_comes_out():

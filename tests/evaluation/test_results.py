@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from qamo.evaluation import calibration
 from qamo.evaluation.results import evaluate, seeds_table, table
 
 GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "eval_package" / "asv21_small"
@@ -40,3 +43,29 @@ def test_a_series_gives_mean_and_sample_deviation():
     assert "mean   6.00" in said
     assert "deviation  2.00" in said
     assert "each 4.00, 6.00, 8.00" in said
+
+
+def test_a_row_says_what_the_dev_calibration_is_worth_on_the_set(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, shift in (("dev", 0.0), ("set", 1.0)):  # the set's scores are shifted, so that the calibration misleads
+        scores = rng.normal(size=400) + np.where(np.arange(400) < 100, 1, -1) + shift
+        names = [f"{part}{i}" for i in range(400)]
+        (tmp_path / f"{part}.csv").write_text(
+            "file,label\n" + "".join(f"{n},{'real' if i < 100 else 'fake'}\n" for i, n in enumerate(names))
+        )
+        (tmp_path / f"{part}.txt").write_text("".join(f"{n} {s}\n" for n, s in zip(names, scores)))
+        identity = {"identity": {"weights": "w", "config": "c"}}
+        (tmp_path / f"{part}.txt.json").write_text(json.dumps(identity))
+    calibrated = calibration.fit_files(tmp_path / "dev.txt", tmp_path / "dev.csv")
+    options = {"n_failed": 0, "n_resamples": 0, "seed": 0, "calibrated": calibrated}
+    dev = evaluate(tmp_path / "dev.txt", tmp_path / "dev.csv", None, **options)
+    row = evaluate(tmp_path / "set.txt", tmp_path / "set.csv", None, **options)
+    assert dev["min_cllr"] < dev["cllr"] < dev["min_cllr"] + 0.05
+    assert row["cllr"] > row["min_cllr"] + 0.05
+    assert row["act_dcf"] > row["min_dcf"]
+    said = table({"run": "r", "sets": {"dev": dev, "set": row}})
+    assert f"{row['cllr']:.3f}/{row['min_cllr']:.3f}" in said
+    (tmp_path / "set.txt.json").write_text(json.dumps({"identity": {"weights": "other", "config": "c"}}))
+    other = evaluate(tmp_path / "set.txt", tmp_path / "set.csv", None, **options)
+    assert "cllr" not in other  # a calibration of another detector says nothing of these scores
+    assert other["min_cllr"] == row["min_cllr"]

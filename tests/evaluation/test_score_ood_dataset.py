@@ -105,7 +105,7 @@ def test_by_attack_each_is_set_against_all_bona_fide_trials(tmp_path, capsys):
     status, out, _ = run(capsys, tmp_path / "s.txt", tmp_path / "protocol.txt", "--by", "attack")
     assert status == 0
     table = [line.split() for line in out.split("\n\n")[1].splitlines()]
-    assert table[1:] == [["-", "-", "30", "0"]] + [[f"A0{i}", "0.00", "30", "10"] for i in range(3)]
+    assert table[1:] == [[f"A0{i}", "0.00", "30", "10"] for i in range(3)] + [["no", "attack:", "30", "trials"]]
     assert "bootstrap by trial" in out  # one speaker: speakers cannot be drawn
 
 
@@ -179,3 +179,59 @@ def test_a_reader_that_stops_after_the_first_line_is_no_fault(small):
     process.stdout.close()  # before anything is written
     _, said = process.communicate()
     assert (process.returncode, said) == (1, b"")  # as for any command of ours; nothing is said
+
+
+LA_2021 = "".join(
+    f"LA_{i % 5:04} LA_E_{i} alaw x {'bonafide' if b else 'A07'} {'bonafide' if b else 'spoof'} notrim {subset}\n"
+    for i, (b, subset) in enumerate((i % 2, s) for s in ("eval", "progress") for i in range(20))
+)
+
+
+def test_a_key_of_2021_is_scored_on_eval_unless_another_subset_is_asked_for(tmp_path, capsys):
+    (tmp_path / "trial_metadata.txt").write_text(LA_2021)
+    scores = [i % 2 - (i >= 20 and i % 4 == 1) * 2 for i in range(40)]  # errors in progress only
+    (tmp_path / "s.txt").write_text("".join(f"LA_E_{i} {score + i / 1000}\n" for i, score in enumerate(scores)))
+    for args, eer, said in (
+        ([], "0.00", "subset: eval (20 of 40 trials"),
+        (["--subset", "progress"], "50.00", "subset: progress (20 of 40 trials"),
+    ):
+        status, out, _ = run(capsys, tmp_path / "s.txt", tmp_path, *args)
+        assert (status, out.splitlines()[0]) == (0, f"eer: {eer}")
+        assert said in out
+    status, out, _ = run(capsys, tmp_path / "s.txt", tmp_path, "--subset", "all")
+    assert "bona fide: 20" in out
+    assert "subset" not in out
+
+
+def test_every_metric_has_a_line_and_decisions_need_other_data(small, capsys):
+    _, out, _ = run(capsys, small / "s.txt", small, "--metrics")
+    lines = ("rocch eer:", "auc:", "min dcf:", "act dcf:", "cllr:", "min cllr:", "BPCER100:", "BPCER20:", "BPCER10:")
+    assert all(f"\n{name} " in out for name in lines)
+    assert "need a threshold from other data, give --dev or --threshold" in out
+    _, out, _ = run(capsys, small / "s.txt", small, "--metrics", "--threshold", "0.5")
+    for name in ("accuracy", "balanced accuracy", "F1", "APCER", "BPCER"):
+        assert f"\n{name}: " in out
+
+
+def test_a_threshold_from_the_evaluated_trials_is_refused(small, tmp_path, capsys):
+    status, _, err = run(capsys, small / "s.txt", small, "--dev", small / "s.txt", small / "meta.csv")
+    assert status == 2
+    assert "the threshold was fitted to 400 of the trials of" in err
+    (tmp_path / "dev.txt").write_text("a 1\nb -1\n0.wav 7\n")  # a name may be in two sets, with another score
+    (tmp_path / "dev.csv").write_text("file,label\na,real\nb,fake\n0.wav,real\n")
+    status, out, _ = run(
+        capsys, small / "s.txt", small, "--metrics", "--dev", tmp_path / "dev.txt", tmp_path / "dev.csv"
+    )
+    assert status == 0
+    assert "at the threshold -1:" in out
+
+
+def test_sets_are_pooled_and_averaged(tmp_path, capsys):
+    for name, shift in (("a", 0), ("b", 10)):  # each perfect, at different thresholds
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name}{i} {i % 2 + shift}\n" for i in range(10)))
+        rows = "".join(f"{name}{i},{'real' if i % 2 else 'fake'}\n" for i in range(10))
+        (tmp_path / f"{name}.csv").write_text("file,label\n" + rows)
+    files = [tmp_path / name for name in ("a.txt", "a.csv", "b.txt", "b.csv")]
+    _, out, _ = run(capsys, *files[:2], "--set", *files[2:])
+    table = dict(line.rsplit(maxsplit=1) for line in out.split("\n\n")[1].splitlines())
+    assert table == {"set": "eer", "a": "0.00", "b": "0.00", "pooled trials": "50.00", "average of sets": "0.00"}
