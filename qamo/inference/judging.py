@@ -3,7 +3,7 @@
 A process of its own, so that a file that kills a decoder ends this one and not the server. Jobs run side by side and
 take turns at the detector, batch by batch: a long recording keeps a short one waiting for a batch, not for its end.
 
-    server -> here   ("judge", number, body, name), ("cancel", number)
+    server -> here   ("judge", number, body, name, channel), ("cancel", number)
     here -> server   {"about": ...} or {"error": ...} once; then of each job {"job": number, "work": ..., "done": ...,
                      "of": ...} and at last {"job": number, "judgement": ...} or {"job": number, "error": ...}
 """
@@ -27,9 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qamo import InputError
-from qamo.audio import SAMPLE_RATE
+from qamo.audio import SAMPLE_RATE, load
 from qamo.command import sentence
-from qamo.inference import recording
 from qamo.inference.api import failed, quality_predictor
 from qamo.inference.judge import PredictMOS, Rule, judge, meaning
 from qamo.inference.scorer import Scorer, open_scorer
@@ -136,9 +135,9 @@ class Judging:
             elif event := self.cancelled.get(number):
                 event.set()
 
-    def work(self, number: int, body: bytes, name: str) -> None:
+    def work(self, number: int, body: bytes, name: str, channel: load.Channel) -> None:
         try:
-            self.say({"job": number, "judgement": self.judge(number, body, name)})
+            self.say({"job": number, "judgement": self.judge(number, body, name, channel)})
         except Gone:
             pass
         except Exception as error:  # whatever went wrong is that recording's fault
@@ -146,10 +145,16 @@ class Judging:
         finally:
             del self.cancelled[number]
 
-    def judge(self, number: int, body: bytes, name: str) -> dict[str, Any]:
-        """Judgement of the bytes of a recording, with its waveform's envelope."""
-        heard = recording.read(body, name=name, max_s=self.settings.max_seconds)
+    def judge(self, number: int, body: bytes, name: str, channel: load.Channel) -> dict[str, Any]:
+        """Judgement of the bytes of a recording, with its waveform's envelope; of each channel if so asked."""
+        heard = load.read(body, name=name, max_s=self.settings.max_seconds, channel=channel)
         job = _Job(self, number)
+        if channel != "each":
+            return self.judge_wave(job, heard, name)
+        waves = [load.Recording([wave], heard.warnings) for wave in heard.waves]
+        return {"channels": [self.judge_wave(job, wave, f"{name} [{k + 1}]") for k, wave in enumerate(waves)]}
+
+    def judge_wave(self, job: _Job, heard: load.Recording, name: str) -> dict[str, Any]:
         predict_mos = job.predict_mos if self.predict_mos else None
         judgement = judge(heard, job, self.settings.rule, path=name, predict_mos=predict_mos, watch=job.watch)
         low, high = envelope(heard.wave, N_COLUMNS)
