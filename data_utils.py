@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
+CORPORA = "; docs/reproduce.md says where the corpora come from, and `make demo` builds one that needs none of them"
 
 N_PROBED = 16  # utterances that a start with data.quality.augmented=predict listens to, twice each
 
@@ -257,7 +258,9 @@ def _labelled(data: DataConfig, part: str, how: str = "header") -> tuple[Trials,
     """Trials and audio folder of "train" or "dev"."""
     path = data.protocols_path / getattr(data, f"{part}_protocol")
     if not path.exists():
-        raise InputError(f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol{how_to_get(path)}")
+        raise InputError(
+            f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol{how_to_get(path)}{CORPORA}"
+        )
     trials = read_protocol(path)
     folder = data.database_path / getattr(data, f"{part}_audio")
     check_recordings(Recordings(folder, trials.names, ".flac"), what=part, how=how)
@@ -302,7 +305,7 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: st
     listed = data.protocols_path / entry.trials
     folder = data.database_path / entry.audio
     if not listed.exists():
-        raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}{how_to_get(listed)}")
+        raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}{how_to_get(listed)}{CORPORA}")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
     names = read_trial_list(listed)

@@ -11,6 +11,7 @@ its default in brackets. If a run is interrupted, the same command resumes it; o
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -51,6 +52,9 @@ def build_parser() -> Parser:
 
 def command(args: argparse.Namespace) -> int:
     start_log()
+    if args.print_schema:
+        print(json.dumps(Config.model_json_schema(), indent=2))
+        return DONE
     cfg = flags.config_from(args, default=CONFIG)
     if args.print_config:
         print(to_yaml(cfg), end="")

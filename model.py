@@ -136,9 +136,8 @@ def load_detector(
 
     Args:
         path: a checkpoint, a run's folder (its model.pt is read), an exported folder, the name of one on the Hugging
-            Face hub, a checkpoint of the published code (with oc_center.npy beside it, or a folder up, where its
-            centroids are kept apart), or the published code's folder of its best epochs, best_0.pth and so on, which
-            are averaged.
+            Face hub, a checkpoint of the published code (its oc_center.npy, if any, beside it or a folder up), or the
+            published code's folder of its best epochs, best_0.pth and so on, which are averaged.
         cfg: for a published checkpoint, what its weights do not tell: the number of XLS-R attention heads, the
             score rule, and settings that take no weights. For our own checkpoints what is stored in them counts,
             and must name the same three parts.

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NoReturn, TypeVar
 
-from qamo import InputError
+from qamo import InputError, __version__
 
 N = TypeVar("N", int, float)
 DONE, CLOSED_PIPE, INPUT_ERROR, STOPPED = 0, 1, 2, 130
@@ -50,6 +50,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.add_argument("--version", action="version", version=f"{prog} of qamo {__version__}")
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].split("=")[0]

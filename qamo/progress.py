@@ -48,7 +48,7 @@ def progress(
             last = now
             rate = (done - initial) / (now - start)
             remaining = f", {_duration((total - done) / rate)} left" if total and rate > 0 else ""
-            log.info("%s: %d of %s %ss, %.1f a second%s", label, done, total or "?", unit, rate, remaining)
+            log.info("%s: %d of %s %ss, %s%s", label, done, total or "?", unit, _speed(rate, unit), remaining)
 
 
 def is_first_process() -> bool:
@@ -88,6 +88,10 @@ class _Stderr(logging.StreamHandler):
         else:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
+
+
+def _speed(rate: float, unit: str) -> str:
+    return f"{rate:.1f} a second" if rate >= 1 or rate <= 0 else f"{1 / rate:.1f} s each {unit}"
 
 
 def _duration(seconds: float) -> str:

@@ -167,6 +167,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "full decodes it",
     )
     run.add_argument("--print-config", action="store_true", help="print all settings as this command resolves them")
+    run.add_argument("--print-schema", action="store_true", help="print the JSON schema of config.yaml, for editors")
     run.add_argument("--resume", action="store_true", help="no effect: an interrupted run is always resumed")
     parser.add_argument("assignments", nargs="*", metavar="section.key=value", help="any key of config.yaml")
 

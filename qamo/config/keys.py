@@ -137,4 +137,4 @@ def _has_ranges(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
         return low and high
     if get_origin(annotation) is Literal:
         return True
-    return all(_has_ranges(part) for part in get_args(annotation) if part is not ...)
+    return all(_has_ranges(part, metadata) for part in get_args(annotation) if part is not ...)

@@ -15,13 +15,15 @@ from typing import Annotated, Any
 
 import h11
 import uvicorn
-from fastapi import FastAPI, Header, HTTPException, Request, Response
+from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qamo import InputError, __version__
+from qamo.audio.load import Channel
 from qamo.inference.guard import Access, Guard, drain, is_loopback
 from qamo.inference.judge import Judgement
 from qamo.inference.judging import Limits
@@ -110,13 +112,15 @@ class Service:
             if more and self.n_uploading > 2 * self.limits.n_places * self.limits.n_bytes:
                 self.check_place(_client(request))
 
-    async def judge(self, body: bytes, name: str, client: str, report: Report | None = None) -> dict[str, Any]:
+    async def judge(
+        self, body: bytes, name: str, client: str, report: Report | None = None, channel: Channel = "mix"
+    ) -> dict[str, Any]:
         """The judgement, in a place of its own."""
         self.check_place(client)
         self.taken.append(client)
         began = asyncio.get_running_loop().time()
         try:
-            found = await self.worker.judge(body, name, report)
+            found = await self.worker.judge(body, name, report, channel)
             self.mean_s += 0.2 * (asyncio.get_running_loop().time() - began - self.mean_s)
             return found
         except InputError as error:
@@ -124,9 +128,9 @@ class Service:
         finally:
             self.taken.remove(client)
 
-    async def judge_for(self, request: Request, body: bytes, name: str) -> dict[str, Any]:
+    async def judge_for(self, request: Request, body: bytes, name: str, channel: Channel = "mix") -> dict[str, Any]:
         """The same, given up when the client goes away."""
-        work = asyncio.ensure_future(self.judge(body, name, _client(request)))
+        work = asyncio.ensure_future(self.judge(body, name, _client(request), channel=channel))
         gone = asyncio.ensure_future(request.receive())  # the body is read, so what comes is the end
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -186,6 +190,12 @@ def build_app(worker: Worker, limits: Limits, access: Access, *, log: bool = Fal
     async def refuse(request: Request, error: StarletteHTTPException) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        await drain(request.receive)
+        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+
     _add_pages(app, service)
     _add_api(app, service)
     return app
@@ -225,14 +235,18 @@ def _add_api(app: FastAPI, service: Service) -> None:
         openapi_extra={"requestBody": {"required": True, "content": content}},
     )
     async def judge_v1(
-        request: Request, x_name: Annotated[str | None, Header(description="what to call a raw body")] = None
+        request: Request,
+        x_name: Annotated[str | None, Header(description="what to call a raw body")] = None,
+        channel: Annotated[Channel, Query(description="each: a list `channels` with a judgement for each")] = "mix",
     ) -> Response:
         """A file of sound, as the whole body or as the part `file` of a form; nothing of it is kept."""
         body, name = await service.body(request), _name(x_name)
         if request.headers.get("Content-Type", "").lower().startswith("multipart/form-data"):
             body, name = await _part(request, body)
-        found = await service.judge_for(request, body, name)
-        return JSONResponse({key: value for key, value in found.items() if key not in PAGE_ONLY})
+        found = await service.judge_for(request, body, name, channel)
+        if "channels" in found:
+            return JSONResponse({"channels": [_plain(each) for each in found["channels"]]})
+        return JSONResponse(_plain(found))
 
     @app.get("/v1/detector", summary="Which detector this is, and what its scores mean")
     async def detector() -> dict[str, Any]:
@@ -242,6 +256,10 @@ def _add_api(app: FastAPI, service: Service) -> None:
     async def healthz() -> Response:
         is_ready = service.worker.ready.is_set()
         return JSONResponse({"status": "ok" if is_ready else "starting"}, 200 if is_ready else 503)
+
+
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in PAGE_ONLY}
 
 
 async def _part(request: Request, body: bytes) -> tuple[bytes, str]:

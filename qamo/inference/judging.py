@@ -3,13 +3,14 @@
 A process of its own, so that a file that kills a decoder ends this one and not the server. Jobs run side by side and
 take turns at the detector, batch by batch: a long recording keeps a short one waiting for a batch, not for its end.
 
-    server -> here   ("judge", number, body, name), ("cancel", number)
+    server -> here   ("judge", number, body, name, channel), ("cancel", number)
     here -> server   {"about": ...} or {"error": ...} once; then of each job {"job": number, "work": ..., "done": ...,
                      "of": ...} and at last {"job": number, "judgement": ...} or {"job": number, "error": ...}
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,9 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qamo import InputError
-from qamo.audio import SAMPLE_RATE, windows
+from qamo.audio import SAMPLE_RATE, load
 from qamo.command import sentence
-from qamo.inference import recording
 from qamo.inference.api import failed, quality_predictor
 from qamo.inference.judge import PredictMOS, Rule, judge, meaning
 from qamo.inference.scorer import Scorer, open_scorer
@@ -135,9 +135,9 @@ class Judging:
             elif event := self.cancelled.get(number):
                 event.set()
 
-    def work(self, number: int, body: bytes, name: str) -> None:
+    def work(self, number: int, body: bytes, name: str, channel: load.Channel) -> None:
         try:
-            self.say({"job": number, "judgement": self.judge(number, body, name)})
+            self.say({"job": number, "judgement": self.judge(number, body, name, channel)})
         except Gone:
             pass
         except Exception as error:  # whatever went wrong is that recording's fault
@@ -145,12 +145,18 @@ class Judging:
         finally:
             del self.cancelled[number]
 
-    def judge(self, number: int, body: bytes, name: str) -> dict[str, Any]:
-        """Judgement of the bytes of a recording, with its waveform's envelope."""
-        heard = recording.read(body, name=name, max_s=self.settings.max_seconds)
-        job = _Job(self, number, heard.wave)
+    def judge(self, number: int, body: bytes, name: str, channel: load.Channel) -> dict[str, Any]:
+        """Judgement of the bytes of a recording, with its waveform's envelope; of each channel if so asked."""
+        heard = load.read(body, name=name, max_s=self.settings.max_seconds, channel=channel)
+        job = _Job(self, number)
+        if channel != "each":
+            return self.judge_wave(job, heard, name)
+        waves = [load.Recording([wave], heard.warnings) for wave in heard.waves]
+        return {"channels": [self.judge_wave(job, wave, f"{name} [{k + 1}]") for k, wave in enumerate(waves)]}
+
+    def judge_wave(self, job: _Job, heard: load.Recording, name: str) -> dict[str, Any]:
         predict_mos = job.predict_mos if self.predict_mos else None
-        judgement = judge(heard, job, self.settings.rule, path=name, predict_mos=predict_mos)
+        judgement = judge(heard, job, self.settings.rule, path=name, predict_mos=predict_mos, watch=job.watch)
         low, high = envelope(heard.wave, N_COLUMNS)
         return judgement.as_dict() | {"low": np.round(low, 3).tolist(), "high": np.round(high, 3).tolist()}
 
@@ -158,31 +164,32 @@ class Judging:
 class _Job:
     """The detector as one job sees it: waits its turn, tells of progress, ends when nobody waits for the answer."""
 
-    def __init__(self, judging: Judging, number: int, wave: np.ndarray):
-        scorer, rule = judging.scorer, judging.settings.rule
-        self.judging, self.number, self.scorer = judging, number, scorer
-        n_windows = len(windows.window_starts(len(wave), scorer.window_samples, rule.overlap))
-        self.n_batches, self.done = -(-n_windows // rule.batch_size), 0  # at most: pauses may be passed over
+    def __init__(self, judging: Judging, number: int):
+        self.judging, self.number, self.scorer = judging, number, judging.scorer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.scorer, name)
 
     def __call__(self, waves: np.ndarray) -> np.ndarray:
-        with self.judging.turns:
-            self.tell("scoring")
-            self.done += 1
+        with self.turn():
             return self.scorer(waves)
 
     def predict_mos(self, waves: Sequence[np.ndarray]) -> np.ndarray:
         assert self.judging.predict_mos is not None
-        with self.judging.turns:
-            self.tell("quality")
+        with self.turn():
             return self.judging.predict_mos(waves)
 
-    def tell(self, work: str) -> None:
-        if self.judging.cancelled[self.number].is_set():
-            raise Gone
-        self.judging.say({"job": self.number, "work": work, "done": self.done, "of": self.n_batches})
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        with self.judging.turns:
+            if self.judging.cancelled[self.number].is_set():
+                raise Gone
+            yield
+
+    def watch(self, steps: Iterable[Any], n_steps: int, work: str) -> Iterator[Any]:
+        for done, step in enumerate(steps):
+            self.judging.say({"job": self.number, "work": work, "done": done, "of": n_steps})
+            yield step
 
 
 def run(connection: Connection, settings: Settings) -> None:

@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from qamo import InputError
+from qamo.audio.load import Channel
 from qamo.inference import judging
 from qamo.inference.judging import Settings
 
@@ -86,7 +87,9 @@ class Worker:
             self._process.kill()
             self._process.join()
 
-    async def judge(self, body: bytes, name: str, report: Report | None = None) -> dict[str, Any]:
+    async def judge(
+        self, body: bytes, name: str, report: Report | None = None, channel: Channel = "mix"
+    ) -> dict[str, Any]:
         """The judgement of a recording's bytes; `report` is told of each batch. Cancelled, it stops the work.
 
         Raises:
@@ -96,14 +99,14 @@ class Worker:
             async with self._alone if attempt else contextlib.nullcontext():
                 await self.ready.wait()
                 with contextlib.suppress(Died):
-                    return await self._judge(body, name, report)
+                    return await self._judge(body, name, report, channel)
         raise InputError(f"{name}: cannot be judged; the process that tried ended {N_ATTEMPTS} times")
 
-    async def _judge(self, body: bytes, name: str, report: Report | None) -> dict[str, Any]:
+    async def _judge(self, body: bytes, name: str, report: Report | None, channel: Channel) -> dict[str, Any]:
         number, job = next(self._numbers), _Job(report)
         self._jobs[number] = job
         try:
-            self._send("judge", number, body, name)
+            self._send("judge", number, body, name, channel)
             while True:
                 await asyncio.wait({job.answer}, timeout=STALL_S)
                 if job.answer.done():

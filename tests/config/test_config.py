@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import main
 from main import CONFIG, build_parser
 from qamo import InputError
 from qamo.config import flags
@@ -214,3 +216,18 @@ def test_help_and_print_config_start_fast_without_torch_and_write_nothing(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_schema_for_editors_has_every_key(capsys):
+    assert main.main(["--print-schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+
+    def keys(node, start=""):
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+        for name, below in node.get("properties", {}).items():
+            yield f"{start}{name}"
+            yield from keys(below, f"{start}{name}.")
+
+    missing = {key for key in keys_of(Config) if not key.startswith("eval.catalogue.")} - set(keys(schema))
+    assert missing == set()
+    assert "title" in schema

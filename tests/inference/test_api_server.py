@@ -17,7 +17,7 @@ import soundfile
 from qamo.inference import api_server, guard, judging
 from qamo.inference.guard import Access
 from qamo.inference.judging import Limits
-from tests.support.serving import Running, in_threads, sound, stand_in, wait_until
+from tests.support.serving import Running, in_threads, sound, stand_in, stereo, wait_until
 from tests.support.stand_in import DEADLY, SLOW
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,20 @@ def test_a_raw_body_and_a_form_are_judged_alike_and_without_what_only_the_page_d
     page = server.upload(sound(), X_Name="a.wav")[1]
     assert len(page.pop("low")) == len(page.pop("high")) == judging.N_COLUMNS
     assert page == found
+
+
+def test_of_several_channels_one_their_mean_or_each_is_judged(server):
+    body = stereo()
+    expected = {"left": 0.1, "right": 0.3, "mix": 0.2}
+    for channel, score in expected.items():
+        status, found = server.upload(body, f"/v1/judge?channel={channel}")
+        assert (status, found["score"]) == (200, pytest.approx(score, abs=1e-3))
+    each = server.upload(body, "/v1/judge?channel=each")[1]["channels"]
+    assert [found["score"] for found in each] == pytest.approx([0.1, 0.3], abs=1e-3)
+    assert "low" not in each[0]
+    status, answer = server.upload(body, "/v1/judge?channel=middle")
+    assert status == 422
+    assert answer["error"].startswith("channel: ")
 
 
 def test_a_form_without_a_file_or_damaged_is_refused(server):

@@ -77,6 +77,12 @@ def sound(first: float = 0.1, n_windows: int = 2) -> bytes:
     return content.getvalue()
 
 
+def stereo(left: float = 0.1, right: float = 0.3) -> bytes:
+    content = io.BytesIO()
+    soundfile.write(content, np.tile([left, right], (16_000, 1)), 16_000, format="WAV")
+    return content.getvalue()
+
+
 def wait_until(condition: Any, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
