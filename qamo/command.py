@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
 
 def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (the process's own where None), run `command`, and return the exit status."""
-    args = parser.parse_intermixed_args(argv)
+    args = parser.parse_intermixed_args(_paths_after_dashes(sys.argv[1:] if argv is None else argv))
     try:
         status = command(args)
         sys.stdout.flush()
@@ -71,6 +71,15 @@ def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], ar
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
         return STOPPED
+
+
+def _paths_after_dashes(argv: Sequence[str]) -> list[str]:
+    """`-- -name` as `./-name`: what follows two dashes is a path, which argparse, intermixed, takes for a flag."""
+    before, after = list(argv), []
+    if "--" in before:
+        place = before.index("--")
+        before, after = before[:place], before[place + 1 :]
+    return before + [f"./{path}" if path.startswith("-") else path for path in after]
 
 
 def sentence(error: BaseException) -> str:

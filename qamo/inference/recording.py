@@ -62,12 +62,16 @@ def name_of(recording: Recording) -> str:
 
 
 def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Recordings in the order of the arguments, folders searched in the order of names; with what is wrong, or ""."""
+    """Recordings in the order of the arguments, folders searched in the order of names; with what is wrong, or "".
+
+    Hidden files, such as the `._clip.wav` of macOS, are no recordings.
+    """
     for path in paths:
         if not path.is_dir():
             yield path, ""
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        named = (p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        inside = sorted(p for p in named if not any(part.startswith(".") for part in p.relative_to(path).parts))
         if not inside:
             yield path, f"{path}: found no recordings in this folder, by their endings"
         for recording in inside:

@@ -50,11 +50,11 @@ def head(scorer: Scorer, rule: Rule) -> str:
 
 
 def to_table(head: str, judgements: Sequence[Judgement]) -> str:
-    return "\n".join([head, *map(row, judgements)]) + "\n"
+    return printable("\n".join([head, *map(row, judgements)])) + "\n"
 
 
 def to_json(judgements: Sequence[Judgement]) -> str:
-    return json.dumps([judgement.as_dict() for judgement in judgements], indent=1, ensure_ascii=False) + "\n"
+    return _utf8(json.dumps([judgement.as_dict() for judgement in judgements], indent=1, ensure_ascii=False) + "\n")
 
 
 def to_csv(judgements: Sequence[Judgement]) -> str:
@@ -65,7 +65,17 @@ def to_csv(judgements: Sequence[Judgement]) -> str:
         content = judgement.as_dict()
         n_scored = sum(window.score is not None for window in judgement.windows)
         writer.writerow({**content, "n_windows": n_scored, "warnings": "; ".join(judgement.warnings)})
-    return text.getvalue()
+    return _utf8(text.getvalue())
+
+
+def printable(text: str) -> str:
+    """A text whose names can neither steer a terminal nor fail to be encoded: such characters as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def _utf8(text: str) -> str:
+    """Bytes of names that are no UTF-8 as \\udcXX, which JSON reads back as the same name."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def envelope(wave: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
