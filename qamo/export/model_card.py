@@ -30,7 +30,7 @@ ORIGINS: dict[str, tuple[str, str, str | None]] = {
 }
 # How a program uses an exported folder; README.md shows the same lines.
 LINES = """\
-from inference import open_judge
+from qamo import open_judge
 
 judge = open_judge("{folder}")  # or a run, a checkpoint, an .onnx file
 print(judge("{recording}").score)

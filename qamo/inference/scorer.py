@@ -48,9 +48,7 @@ def open_scorer(
         raise InputError(f"--device: expected {' or '.join(DEVICES)}, found {device!r}")
     path = Path(path)
     if not path.exists():
-        raise InputError(
-            f"{path}: no such file or folder; give a run, a checkpoint, an exported folder or an .onnx file"
-        )
+        raise InputError(f"{path}: no such file or folder; give a run, a checkpoint, an exported folder or .onnx file")
     scorer: Scorer
     if path.suffix == ".onnx":
         try:
