@@ -7,5 +7,6 @@ an `InputError` with the file's name. Imports the ground and no PyTorch.
     decoding.py     bytes and containers that libsndfile does not read
     windows.py      long recordings as windows
     diagnostics.py  duration, level, bandwidth, clipping, speech; the warnings drawn from them
+    not_speech.py   tones, noise and music told from speech
     rawboost.py     RawBoost augmentation
 """

@@ -16,6 +16,7 @@ import numpy as np
 from qamo import InputError
 from qamo.audio import diagnostics, windows
 from qamo.audio.load import SAMPLE_RATE
+from qamo.audio.not_speech import not_speech
 from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, llr_bounds, verdict
 from qamo.inference.scorer import Scorer
 
@@ -220,7 +221,7 @@ def _judgement(name: str, cut: _Cut, scores: np.ndarray, scorer: Scorer, rule: R
     facts = diagnostics.measure(cut.wave)
     cautions = diagnostics.cautions(facts, calibration.domain if calibration else None, mos=mos)
     no_speech = any(caution.code == "silence" for caution in cautions)
-    if not no_speech and (sign := diagnostics.not_speech(cut.wave)):
+    if not no_speech and (sign := not_speech(cut.wave)):
         cautions.insert(0, sign)
         no_speech = rule.threshold is None  # a guess, which warns a person who decides by a threshold, and no more
     band = rule.band(calibration)
