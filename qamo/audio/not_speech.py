@@ -32,8 +32,8 @@ def not_speech(wave: np.ndarray) -> Caution | None:
     syllables; notes stay lines, and music is more even.
 
     The bounds leave alone all of 537 clips of human and synthetic speech (mini corpus), also behind a telephone and
-    with white noise 5 dB above them, and 98.5 % of them in a room of 0.5 s reverberation. They find tones, beeps, chords
-    and noise, and 44 % of 70 pieces of a game's soundtrack; music that is mostly drums or voices passes.
+    in white noise at an SNR of 5 dB, and 98.5 % of them in a room of 0.5 s reverberation. They find tones, beeps,
+    chords and noise, and 44 % of 70 pieces of a game's soundtrack; music that is mostly drums or voices passes.
     """
     length = PIECE_S * SAMPLE_RATE
     starts = np.linspace(0, max(0, len(wave) - length), min(MAX_PIECES, -(-len(wave) // length))).astype(int)
