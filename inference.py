@@ -1,12 +1,13 @@
 """Score recordings with a trained detector: bona fide or spoof, how sure, and what to doubt.
 
-    python inference.py --ckpt_path exps/NAME --wav_path clip.wav
-    python inference.py --ckpt_path model.onnx --json recordings/ more.m4a > scores.json
+    python inference.py exps/NAME clip.wav
+    python inference.py model.onnx --json recordings/ more.m4a > scores.json
     python inference.py --ckpt_path exps/NAME --vad --plot plots/ interview.mp3
 
---ckpt_path is a run's folder, a checkpoint (the authors' too), an exported folder or an .onnx file (which needs no
-PyTorch). Folders are searched for recordings. Any rate and number of channels; windows as long as those of training,
-half overlapping, with a score each. Exit status: 0, or 2 if a recording or an argument could not be read.
+The detector (--ckpt_path, or else the first path) is a run's folder, a checkpoint (the authors' too), an exported
+folder or an .onnx file (which needs no PyTorch). Folders are searched for recordings. Any rate and number of channels;
+windows as long as those of training, half overlapping, with a score each. Exit status: 0, 2 if a recording or an
+argument could not be read, or 130 after Ctrl-C; what was judged until then is written.
 
 The trained run keeps what turns its scores into probabilities. For other weights, fit it once on a score file of
 main.py and its keys:
@@ -48,9 +49,15 @@ LONG_STEPS = 8  # batches of windows; with more, some minutes of sound, a record
 def build_parser() -> Parser:
     parser = Parser("inference.py", __doc__)
     add = parser.add_argument
-    add("paths", nargs="*", type=Path, metavar="PATH", help="recordings, and folders of them")
-    add("--wav_path", nargs="+", type=Path, default=[], metavar="PATH", help="same as PATH")
-    add("--ckpt_path", type=Path, help="run, checkpoint, exported folder or .onnx file")
+    add(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="the detector, unless --ckpt_path names it; recordings, and folders",
+    )
+    add("--wav_path", nargs="+", type=Path, default=[], metavar="PATH", help="recordings and folders")
+    add("--ckpt_path", type=Path, help="the detector: run, checkpoint, exported folder or .onnx file")
     add("--aggregate", choices=("mean", "min", "first"), default="mean", help="of the windows' scores [%(default)s]")
     add("--vad", action="store_true", help="pass over windows that are mostly pauses")
     add("--mos", action="store_true", help="predict the speech quality too (DistillMOS), and warn where it is low")
@@ -69,7 +76,13 @@ def build_parser() -> Parser:
         help="fit a calibration, write it to -o, and stop",
     )
     add("--subset", help="with --calibrate: subset of the keys")
-    add("--batch-size", type=number(int, 1, 100_000), default=16, help="windows scored at a time [%(default)s]")
+    add(
+        "--batch-size",
+        "--batch_size",
+        type=number(int, 1, 100_000),
+        default=16,
+        help="windows scored at a time [%(default)s]",
+    )
     return parser
 
 
@@ -81,17 +94,18 @@ def command(args: argparse.Namespace) -> int:
     if args.calibrate:
         return calibrate(args)
     paths = [*args.paths, *args.wav_path]
-    if args.ckpt_path is None:
+    detector = args.ckpt_path or (args.paths and paths.pop(0))
+    if not detector:
         raise InputError("--ckpt_path: expected a run, a checkpoint, an exported folder or an .onnx file")
     if not paths:
-        raise InputError("expected recordings or folders of them; give their paths")
+        raise InputError(f"expected recordings or folders of them after the detector, {detector}; give their paths")
     rule = rule_of(args, aggregate=args.aggregate, skip_pauses=args.vad, batch_size=args.batch_size)
     if args.plot and is_picture(args.plot) and (len(paths) > 1 or paths[0].is_dir()):
         raise InputError(f"--plot {args.plot}: one picture cannot hold several recordings; name a folder")
     recordings = list(expand(paths))
     malloc.keep_freed()
     start_log()
-    scorer = open_scorer(args.ckpt_path, device=args.device, n_threads=args.threads, calibration_file=args.calibration)
+    scorer = open_scorer(detector, device=args.device, n_threads=args.threads, calibration_file=args.calibration)
     predict_mos = quality_predictor() if args.mos else None
     judgements, stopped = judge_all(recordings, scorer, rule, predict_mos, args)
     as_table = partial(show.to_table, show.head(scorer, rule))
@@ -172,9 +186,9 @@ def say(text: str, stream: TextIO) -> None:
     if sys.stderr.isatty():
         from tqdm import tqdm  # where there is a bar, it is loaded already
 
-        tqdm.write(text, file=stream)
+        tqdm.write(show.printable(text), file=stream)
     else:
-        print(text, file=stream, flush=True)
+        print(show.printable(text), file=stream, flush=True)
 
 
 def is_picture(path: Path) -> bool:

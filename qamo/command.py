@@ -74,8 +74,9 @@ def number(kind: type[N], low: float, high: float) -> Callable[[str], N]:
 
 def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (the process's own where None), run `command`, and return the exit status."""
+    words = _paths_after_dashes(sys.argv[1:] if argv is None else argv)
     try:
-        status = command(parser.parse_intermixed_args(argv))
+        status = command(parser.parse_intermixed_args(words))
         sys.stdout.flush()
         if isinstance(sys.stdout, _Closed) and sys.stdout.n_lost:
             return _said(parser, "standard output is closed, so nobody saw what was found", CLOSED_PIPE)
@@ -126,6 +127,15 @@ def _open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and (stream.errors == "strict" or stream.encoding.lower() != "utf-8"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _paths_after_dashes(argv: Sequence[str]) -> list[str]:
+    """`-- -name` as `./-name`: what follows two dashes is a path, which argparse, intermixed, takes for a flag."""
+    before, after = list(argv), []
+    if "--" in before:
+        place = before.index("--")
+        before, after = before[:place], before[place + 1 :]
+    return before + [f"./{path}" if path.startswith("-") else path for path in after]
 
 
 def sentence(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qamo import InputError, __version__
-from qamo.audio.load import Channel
+from qamo.audio.mixing import Channel
 from qamo.inference.guard import Access, Guard, drain, is_loopback
 from qamo.inference.judge import Judgement
 from qamo.inference.judging import Limits

@@ -15,7 +15,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.audio import SAMPLE_RATE, diagnostics, load, windows
-from qamo.audio.speech import not_speech
+from qamo.audio.not_speech import not_speech
 from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, llr_bounds, verdict
 from qamo.inference.scorer import Scorer
 

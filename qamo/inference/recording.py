@@ -62,7 +62,10 @@ def name_of(recording: Recording) -> str:
 
 
 def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Recordings in the order of the arguments, folders searched in the order of names; with what is wrong, or ""."""
+    """Recordings in the order of the arguments, folders searched in the order of names; with what is wrong, or "".
+
+    Hidden files, such as the `._clip.wav` of macOS, are no recordings.
+    """
     for path in paths:
         if not path.is_dir():
             yield path, ""

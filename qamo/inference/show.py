@@ -51,11 +51,11 @@ def head(scorer: Scorer, rule: Rule) -> str:
 
 
 def to_table(head: str, judgements: Sequence[Judgement]) -> str:
-    return "\n".join([head, *map(row, judgements)]) + "\n"
+    return printable("\n".join([head, *map(row, judgements)])) + "\n"
 
 
 def to_json(judgements: Sequence[Judgement]) -> str:
-    return json.dumps([judgement.as_dict() for judgement in judgements], indent=1, ensure_ascii=False) + "\n"
+    return _utf8(json.dumps([judgement.as_dict() for judgement in judgements], indent=1, ensure_ascii=False) + "\n")
 
 
 def to_csv(judgements: Sequence[Judgement]) -> str:
@@ -67,7 +67,17 @@ def to_csv(judgements: Sequence[Judgement]) -> str:
         n_scored = sum(window.score is not None for window in judgement.windows)
         row = {**content, "n_windows": n_scored, "warnings": "; ".join(judgement.warnings)}
         writer.writerow({key: as_cell(value) for key, value in row.items()})
-    return text.getvalue()
+    return _utf8(text.getvalue())
+
+
+def printable(text: str) -> str:
+    """A text whose names can neither steer a terminal nor fail to be encoded: such characters as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def _utf8(text: str) -> str:
+    """Bytes of names that are no UTF-8 as \\udcXX, which JSON reads back as the same name."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def envelope(wave: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:

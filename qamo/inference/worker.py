@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from qamo import InputError
-from qamo.audio.load import Channel
+from qamo.audio.mixing import Channel
 from qamo.inference import judging
 from qamo.inference.judging import Settings
 

@@ -494,7 +494,7 @@ def test_the_md5_shown_are_those_that_the_download_is_held_to():
 
 
 def test_the_windows_of_a_recording_are_read_from_a_program(project, monkeypatch, capsys):
-    (lines,) = code_blocks((ROOT / "docs" / "inference.md").read_text(), "python")
+    lines, many = code_blocks((ROOT / "docs" / "inference.md").read_text(), "python")
     monkeypatch.chdir(project[0])
     exec(lines, {})
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -503,6 +503,11 @@ def test_the_windows_of_a_recording_are_read_from_a_program(project, monkeypatch
     (found,) = json.loads(capsys.readouterr().out)
     assert len(printed) > 1
     assert printed == [[str(window[key]) for key in ("start_s", "end_s", "score")] for window in found["windows"]]
+    exec(many, {})
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("array ")
+    assert second.startswith("recording.wav ")
+    assert "recording None None [] recording: not a recording" in third
 
 
 @pytest.mark.parametrize("name", ["none.wav", "folder", "small.yaml"])
@@ -520,7 +525,7 @@ def test_a_setting_that_a_program_got_wrong_is_refused_before_a_recording_is_rea
 
 def test_every_program_shown_is_run():
     shown_code = {str(path.relative_to(ROOT)): len(code_blocks(path.read_text(), "python")) for path in DOCUMENTS}
-    run_here = {"README.md": 1, "docs/inference.md": 1}
+    run_here = {"README.md": 1, "docs/inference.md": 2}
     run_elsewhere = {"CONTRIBUTING.md": 4}  # by tests/docs/test_contributing.py
     assert {name: n for name, n in shown_code.items() if n} == run_here | run_elsewhere
 

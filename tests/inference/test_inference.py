@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ import soundfile
 import inference
 from model import load_detector
 from qamo.evaluation import calibration
+from qamo.inference.judge import MOS_SEGMENT_SAMPLES, _mos
 from qamo.inference.show import COLUMNS
 from qamo.training.checkpoint import write_checkpoint
 from qamo.trials.scores import read_scores
@@ -251,10 +253,80 @@ def test_quality_is_predicted_when_asked(trained_run, wild, capsys):
     assert 1 <= row["mos"] <= 5
 
 
+def test_the_first_path_is_the_detector_where_no_flag_names_it(trained_run, wild, capsys):
+    _, expected, _ = judged(capsys, "--ckpt_path", trained_run, wild / "0.wav", wild / "1.wav", "--batch-size", 4)
+    assert judged(capsys, trained_run, wild / "0.wav", wild / "1.wav", "--batch_size", 4)[1] == expected
+    assert judged(capsys, trained_run, "--wav_path", wild / "0.wav", wild / "1.wav")[1] == expected
+
+
+def test_names_on_other_peoples_disks(trained_run, wild, tmp_path, capsys, monkeypatch):
+    clip = (wild / "0.wav").read_bytes()
+    names = [b"-dash.wav", b"take 1.wav", b"\x1b[31mred.wav", b"latin\xe9.wav", b"._hidden.wav"]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(clip)
+    monkeypatch.chdir(tmp_path)
+    assert inference.main([str(trained_run), "--json", "--", "-dash.wav", "take 1.wav"]) == 0
+    assert [row["path"] for row in json.loads(capsys.readouterr().out)] == ["-dash.wav", "take 1.wav"]
+    _, rows, _ = judged(capsys, trained_run, tmp_path)
+    assert {os.fsencode(Path(row["path"]).name) for row in rows} == set(names[:-1])  # as the disk has them
+    inference.main([str(trained_run), str(tmp_path), "-o", str(tmp_path / "table.txt")])
+    table = (tmp_path / "table.txt").read_text()
+    assert "\x1b" not in table
+    assert "\\x1b[31mred.wav" in table
+
+
+def test_ctrl_c_writes_what_was_judged_so_far(trained_run, wild, tmp_path, capsys, monkeypatch):
+    read, n_read = inference.read, []
+
+    def interrupted(path):
+        n_read.append(path)
+        if len(n_read) == 3:
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(inference, "read", interrupted)
+    assert inference.main([str(trained_run), str(wild), "--json", "-o", str(tmp_path / "s.json")]) == 130
+    assert len(json.loads((tmp_path / "s.json").read_text())) == 2
+    assert "stopped; 2 of 10 recordings were judged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("length"), MemoryError(), AttributeError("codec")])
+def test_whatever_a_decoder_raises_is_that_files_fault(trained_run, wild, capsys, monkeypatch, error):
+    read = inference.read
+
+    def odd(path):
+        if path.name == "1.wav":
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(inference, "read", odd)
+    status, rows, _ = judged(capsys, trained_run, wild)
+    assert status == 2
+    assert [Path(row["path"]).name for row in rows if row["error"]] == ["1.wav"]
+    assert f"1.wav: cannot be judged ({type(error).__name__}" in next(row["error"] for row in rows if row["error"])
+
+
+def test_quality_of_a_long_recording_is_the_mean_over_segments():
+    heard = []
+
+    def predict(waves):
+        heard.extend(len(wave) for wave in waves)
+        return np.array([wave.mean() for wave in waves])
+
+    ramp = np.linspace(1, 5, 3600 * 16_000, dtype=np.float32)
+    assert _mos(ramp, predict, None) == pytest.approx(3, abs=0.01)
+    assert set(heard) == {MOS_SEGMENT_SAMPLES}
+    assert 295 < len(heard) < 305  # a segment every 12 s
+    heard.clear()
+    _mos(ramp[: 30 * 16_000], predict, None)
+    assert heard == [30 * 16_000]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "--ckpt_path: expected a run"),
+        (["RUN"], "expected recordings or folders of them after the detector"),
         (["--ckpt_path", "RUN"], "expected recordings"),
         (["--ckpt_path", "/none", "a.wav"], "/none: no such file or folder"),
         (["--ckpt_path", "RUN", "a.wav", "--overlap", "1"], "--overlap: expected a share"),

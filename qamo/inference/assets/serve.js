@@ -216,7 +216,7 @@ function draw(found) {
     ...found.low.map((v, i) => `${column(i)},${TOP / 2 + 0.5 - (v / peak) * 50}`).reverse(),
   ];
   const scores = found.windows.filter((w) => w.score !== null).map((w) => w.score);
-  const marks = [...scores, ...(about.band || []).filter(Number.isFinite)];
+  const marks = [...scores, ...(about.band || []).filter(Number.isFinite), about.threshold ?? scores[0]];
   let least = Math.min(...marks), most = Math.max(...marks);
   const room = Math.max(0.02, 0.1 * (most - least));
   least -= room; most += room;

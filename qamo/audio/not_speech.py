@@ -1,4 +1,4 @@
-"""Signs that a recording is no speech: a tone, steady noise, or music."""
+"""Tell tones, steady noise and much music from speech, by three simple signs. NumPy only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from qamo.audio.diagnostics import (
     SPEECH_BELOW_LOUD_DB,
     Caution,
     frame_levels_dbfs,
-    loud_dbfs,
 )
 
 PIECE_S = 5
@@ -33,8 +32,8 @@ def not_speech(wave: np.ndarray) -> Caution | None:
     syllables; notes stay lines, and music is more even.
 
     The bounds leave alone all of 537 clips of human and synthetic speech (mini corpus), also behind a telephone and
-    with white noise 5 dB above them, and 0.6 % of them in a room of 0.5 s reverberation. They find tones, beeps, chords
-    and noise, and 44 % of 70 pieces of a game's soundtrack; music that is mostly drums or voices passes.
+    in white noise at an SNR of 5 dB, and 98.5 % of them in a room of 0.5 s reverberation. They find tones, beeps,
+    chords and noise, and 44 % of 70 pieces of a game's soundtrack; music that is mostly drums or voices passes.
     """
     length = PIECE_S * SAMPLE_RATE
     starts = np.linspace(0, max(0, len(wave) - length), min(MAX_PIECES, -(-len(wave) // length))).astype(int)
@@ -46,7 +45,7 @@ def not_speech(wave: np.ndarray) -> Caution | None:
 
 def _sign_of_no_speech(piece: np.ndarray) -> str:
     levels = frame_levels_dbfs(piece)
-    loud = loud_dbfs(levels)
+    loud = float(np.percentile(levels, 95, method="higher"))
     if len(piece) < SHORT_S * SAMPLE_RATE or loud < SILENT_DBFS:
         return ""
     starts = np.flatnonzero(levels[:-8] > loud - SPEECH_BELOW_LOUD_DB) * FRAME_SAMPLES  # 128 ms fit behind each
