@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,7 +27,7 @@ from qamo.report.subject import Subject
 FORMATS = ("pdf", "svg", "png")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind
 TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
-STYLE = {"svg.hashsalt": "qamo", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9}
+STYLE: Any = {"svg.hashsalt": "qamo", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9}
 NOT_DATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
 MOST_POINTS = 2000  # of a curve, spread evenly over its length
 PROBIT = NormalDist().inv_cdf
