@@ -28,7 +28,7 @@ from qamo.training.gather import share_of
 from qamo.training.loader import Batch, Batches, read_by_processes
 from qamo.trials.authors import how_to_get
 from qamo.trials.keys import read_keys
-from qamo.trials.protocol import Trials, read_protocol, read_trial_list
+from qamo.trials.protocol import Trials, read_listing, read_protocol, read_trial_list
 from qamo.trials.recordings import Recordings, check_recordings
 
 if TYPE_CHECKING:
@@ -252,6 +252,25 @@ def check_training(data: DataConfig, part: str, how: str) -> str:
     """Look at protocol and recordings of "train" or "dev" as `check_recordings` does; says what is there."""
     trials, _ = _labelled(data, part, how)
     return f"{part}: {len(trials)} utterances, {trials.bonafide.sum()} bona fide"
+
+
+def all_lists(
+    data: DataConfig, evaluation: EvalConfig, parts: Sequence[str]
+) -> list[tuple[str, list[str], Recordings]]:
+    """What each list is called, its names and recordings: of some of "train" and "dev", and of the evaluation sets.
+
+    Raises:
+        InputError: a list cannot be read; the files of its recordings are not looked at.
+    """
+    entries = [(part, getattr(data, f"{part}_protocol"), getattr(data, f"{part}_audio"), ".flac") for part in parts]
+    for name in evaluation.sets:
+        entry = evaluation.catalogue[name]
+        entries.append((name, entry.trials, entry.audio, entry.extension))
+    lists = []
+    for called, listed, folder, extension in entries:
+        names = read_listing(data.protocols_path / listed).names
+        lists.append((called, names, Recordings(data.database_path / folder, names, extension)))
+    return lists
 
 
 def _labelled(data: DataConfig, part: str, how: str = "header") -> tuple[Trials, Path]:

@@ -4,7 +4,7 @@ Scores are higher for bona fide speech. Every function takes the scores of the b
 two arrays, (Nb,) and (Ns,). Curves have M = Nb + Ns + 1 points: one below all scores, then one at each score.
 
     det_curve, equal_error_rate     ASVspoof's detection error trade-off and its equal error rate
-    score_warnings                  constant, binary or inverted scores
+    score_warnings                  constant, binary, inverted or tied scores
     tdcf_coefficients, min_tdcf     tandem detection cost of ASVspoof 2021; legacy_tdcf_coefficients for that of 2019
     min_dcf, actual_dcf, cllr_bits  ASVspoof 5, track 1
 
@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from qamo import InputError
+
+TIED = 0.01  # share of a class with one score from which a tie at the EER is worth a warning
 
 
 class DET(NamedTuple):
@@ -76,7 +78,7 @@ def equal_error_rate(bonafide: np.ndarray, spoof: np.ndarray) -> EER:
 
 
 def score_warnings(bonafide: np.ndarray, spoof: np.ndarray) -> list[str]:
-    """Warnings about constant, binary or inverted scores, one sentence each."""
+    """Warnings about constant, binary, inverted or tied scores, one sentence each."""
     bonafide, spoof = checked(bonafide, spoof)
     n_distinct = len(np.unique(np.concatenate([bonafide, spoof])))
     if n_distinct == 1:
@@ -88,13 +90,28 @@ def score_warnings(bonafide: np.ndarray, spoof: np.ndarray) -> list[str]:
         warnings.append(
             f"only {n_distinct} distinct scores: these are decisions, and the EER of decisions is not meaningful"
         )
-    if equal_error_rate(bonafide, spoof).eer > 0.5:
+    eer, threshold = equal_error_rate(bonafide, spoof)
+    if n_distinct >= 3 and (tied := _tied_at(bonafide, spoof, threshold)):
+        warnings.append(tied)
+    if eer > 0.5:
         negated = equal_error_rate(-bonafide, -spoof).eer
         warnings.append(
             f"an EER above 50 % looks like inverted scores (higher must mean bona fide); "
             f"that of the negated scores is {100 * negated:.2f} %"
         )
     return warnings
+
+
+def _tied_at(bonafide: np.ndarray, spoof: np.ndarray, threshold: float) -> str | None:
+    """A warning if the EER lies inside a tie of both classes, where its value hangs on how ties are counted."""
+    flat = [float((scores == threshold).mean()) for scores in (bonafide, spoof)]
+    if min(flat) == 0 or max(flat) < TIED:
+        return None
+    return (
+        f"{100 * flat[0]:.1f} % of the bona fide and {100 * flat[1]:.1f} % of the spoofed scores are equal to "
+        f"{threshold:.6g}, where the EER lies: its value depends on how ties are counted (here against the system); "
+        "scores with more digits tell more"
+    )
 
 
 def checked(bonafide: np.ndarray, spoof: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,8 @@ scores       `name score` files of one set, a higher score means more likely bon
 --mos        results by quality: a protocol with MOS, a meta.csv with a MOS column, or `name mos` lines
 --audio      plays the worst errors
 --asv        min t-DCF of ASVspoof 2019 from its ASV scores; those of 2021 are found beside its key
+--calibrate-on  Cllr and detection costs of log-likelihood ratios fitted on dev scores; writes `name llr` files
+--figures    DET, scores, Tippett, reliability and conditions, for a paper
 --run        training curves and centroids; with --audio and --embeddings also where the recordings lie
 
 Misses and false alarms of score files that lie in the folder of a run are counted at that run's dev threshold.
@@ -27,6 +29,8 @@ import numpy as np
 
 from qamo import InputError, __version__, files
 from qamo.command import Parser, number, run_command
+from qamo.report import calibrated
+from qamo.report.calibrated import calibrate
 from qamo.report.conditions import conditions, speakers
 from qamo.report.embeddings import embedding_charts
 from qamo.report.errors import Clips, errors
@@ -35,7 +39,7 @@ from qamo.report.quality import quality
 from qamo.report.rates import rates, verdict
 from qamo.report.run_record import RunRecord, read_run
 from qamo.report.scores import scores
-from qamo.report.subject import Subject, read_subject
+from qamo.report.subject import Subject, key_file, read_subject
 from qamo.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from qamo.report.training import settings_table, training
 
@@ -68,6 +72,11 @@ def build_parser() -> Parser:
         metavar="N",
         help="errors listed for each system (default 20)",
     )
+    add("--calibrate-on", type=Path, nargs=2, action="append", default=[], metavar=("DEV_SCORES", "DEV_KEYS"),
+        help="log-likelihood ratios from these, once for each system")  # fmt: skip
+    add("--fuse", action="store_true", help="also fuse the systems, on the dev scores of --calibrate-on")
+    add("--llr", type=Path, metavar="DIR", help="where score files of the ratios go (default: beside the page)")
+    add("--figures", type=Path, metavar="DIR", help="figures for papers as PDF, SVG and PNG")
     add("--run", type=Path, help="run folder")
     add(
         "--embeddings",
@@ -103,6 +112,7 @@ def command(args: argparse.Namespace) -> int:
     run = read_run(args.run) if args.run else None
     clips = Clips(args.audio, args.output.parent) if args.audio else None
     subject = None
+    written: list[Path] = []
     sections: list[Section] = []
     if args.scores:
         subject = read_subject(
@@ -110,6 +120,14 @@ def command(args: argparse.Namespace) -> int:
             n_resamples=args.resamples, seed=args.seed,
         )  # fmt: skip
         sections += of_scores(args, subject, clips)
+        made = calibrate(subject, args.calibrate_on, fuse=args.fuse) if args.calibrate_on else []
+        if made:
+            sections.append(calibrated.section(subject, made))
+            written += calibrated.write_llrs(args.llr or args.output.parent, subject, made)
+        if args.figures:
+            from qamo.report.figures import draw_all  # matplotlib
+
+            written += draw_all(args.figures, subject, args.by, {system.label: system.llrs for system in made})
     if run:
         sections.append(training(run))
         if args.embeddings and subject:
@@ -121,7 +139,7 @@ def command(args: argparse.Namespace) -> int:
     subtitle = subject.subtitle if subject else f"Run folder {args.run}"
     compared = verdict(subject) if subject and len(subject.systems) > 1 else ""
     html = page(title, subtitle, sections, clips.by_id if clips else {}, subject=subject, verdict=compared)
-    for path in write(args, title, subtitle, html, sections):
+    for path in [*write(args, title, subtitle, html, sections), *written]:
         print(path)
     return 0
 
@@ -139,6 +157,10 @@ def check(args: argparse.Namespace) -> None:
     """Refuse arguments that do not fit together, before anything is read."""
     if not args.scores and not args.run:
         raise InputError("expected score files, or --run with a run folder, got neither")
+    if (args.calibrate_on or args.figures) and not args.scores:
+        raise InputError("--calibrate-on and --figures need score files with --keys")
+    if args.fuse and not args.calibrate_on:
+        raise InputError("--fuse needs --calibrate-on DEV_SCORES DEV_KEYS for each system: what it is trained on")
     if args.asv and not args.scores:
         raise InputError("--asv needs score files with --keys: a t-DCF is of both systems")
     if args.scores and not args.keys:
@@ -154,6 +176,8 @@ def check(args: argparse.Namespace) -> None:
 def sources(args: argparse.Namespace, subject: Subject | None, run: RunRecord | None) -> Section:
     """Files with their hashes, and the settings of this report."""
     read: list[tuple[str, Path, Path]] = []  # what, what is shown of it, what is hashed
+    for of_dev, keys in args.calibrate_on:
+        read += [("dev scores", of_dev, of_dev), ("dev keys", keys, key_file(keys))]
     if subject:
         read += [(f"scores of {system.label}", system.path, system.path) for system in subject.systems]
         read.append(("keys", subject.keys.path, subject.keys.path))

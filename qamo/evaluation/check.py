@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from data_utils import check_evaluation, check_training
+from data_utils import all_lists, check_evaluation, check_training
 from model import build_detector, load_detector
 from qamo import InputError
 from qamo.command import DONE, INPUT_ERROR, sentence
 from qamo.config.schema import Config
+from qamo.evaluation.leakage import overlaps
 from qamo.evaluation.score_set import check_free
 from qamo.files import check_writable, size_text
 from qamo.training import device
@@ -34,6 +35,7 @@ def check(cfg: Config, asked: Mapping[str, Any], how: str) -> int:
     if cfg.train.enabled:
         looks += [partial(check_training, cfg.data, part, how) for part in ("train", "dev")]
     looks += [partial(check_evaluation, cfg.data, cfg.eval, name, how) for name in cfg.eval.sets]
+    looks += [partial(_check_leakage, cfg)]
     looks += [partial(_check_model, cfg, asked, folder), partial(_check_folder, cfg, folder)]
     n_faults = 0
     for look in looks:
@@ -71,6 +73,21 @@ def _check_model(cfg: Config, asked: Mapping[str, Any], folder: RunFolder) -> st
     needed = folder.check_disk(cfg, build_detector(cfg.model))
     parts = f"{cfg.model.frontend}, {cfg.model.backend}, {cfg.model.head}"
     return f"model: {parts} built and loaded; checkpoints take {size_text(needed)}, and there is room"
+
+
+def _check_leakage(cfg: Config) -> str:
+    """See that no recording is in two of the lists: for training, for dev, and of each evaluation set.
+
+    Raises:
+        InputError: some are.
+    """
+    try:
+        lists = all_lists(cfg.data, cfg.eval, ("train", "dev") if cfg.train.enabled else ())
+    except (InputError, OSError):  # said by the checks of the lists
+        return "lists: not compared, as some cannot be read"
+    if found := overlaps(lists):
+        raise InputError("leakage: " + "; ".join(found))
+    return f"lists: no recording is in two of {', '.join(name for name, *_ in lists)}"
 
 
 def _check_folder(cfg: Config, folder: RunFolder) -> str:

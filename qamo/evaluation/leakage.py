@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from qamo import InputError
 from qamo.trials import tables
+
+MOST_COMPARED = 500  # recordings of one name whose bytes are compared, for each two lists
 
 
 def refuse_shared_trials(
@@ -38,13 +42,35 @@ def refuse_shared_trials(
         )
 
 
-def overlaps(lists: Sequence[tuple[str, Sequence[Path]]]) -> list[str]:
-    """A sentence for each two lists of recordings that share some, by the files that they resolve to."""
-    resolved = [(name, {str(path): path.name for path in paths}) for name, paths in lists]
+def overlaps(lists: Sequence[tuple[str, Sequence[str], Sequence[Path]]]) -> list[str]:
+    """A sentence for each two lists that hold the same recordings.
+
+    Args:
+        lists: what a list is called, its names, and the file of each.
+
+    A name in both lists is one recording where the files are the same or have the same bytes.
+    """
+    stems = [(called, {_stem(name): i for i, name in enumerate(names)}, paths) for called, names, paths in lists]
     sentences = []
-    for i, (a, of_a) in enumerate(resolved):
-        for b, of_b in resolved[i + 1 :]:
-            if both := sorted(of_a.keys() & of_b.keys()):
-                some = ", ".join(of_a[path] for path in both[:3]) + (", ..." if len(both) > 3 else "")
-                sentences.append(f"{a} and {b} share {len(both)} recordings ({some}): results on {b} will be too good")
+    for (a, of_a, paths_a), (b, of_b, paths_b) in combinations(stems, 2):
+        both = sorted(of_a.keys() & of_b.keys())
+        looked_at = both[:: max(1, len(both) // MOST_COMPARED)]
+        same = [name for name in looked_at if _same(paths_a[of_a[name]], paths_b[of_b[name]])]
+        if same:
+            some = ", ".join(same[:3]) + (", ..." if len(same) > 3 else "")
+            sentences.append(
+                f"{a} and {b} share recordings: {len(same)} of {len(looked_at)} that were compared by their bytes, of "
+                f"{len(both)} with the same name ({some}); results on {b} would be too good, take them out of one list"
+            )
     return sentences
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0] or name.rpartition("/")[2]
+
+
+def _same(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b) or (a.stat().st_size == b.stat().st_size and filecmp.cmp(a, b, shallow=False))
+    except OSError:  # an absent recording is another check's
+        return False

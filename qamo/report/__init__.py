@@ -12,6 +12,8 @@ A section is a file with a function that takes the `Subject` (or the `RunRecord`
     scores.py         section: histograms of the scores
     conditions.py     sections: results by the columns of the key, and by speaker
     quality.py        section: results by MOS
+    calibrated.py     section: log-likelihood ratios fitted on dev scores, their costs, fusion of systems
+    figures.py        figures for papers by matplotlib
     errors.py         section: the worst errors, with their recordings
     training.py       section: curves of a run, its results and settings
     embeddings.py     charts of a run's embeddings of recordings

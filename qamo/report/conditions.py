@@ -67,6 +67,17 @@ def _asked(subject: Subject, asked: Sequence[str]) -> Choice:
     return [names[0] for names in split if len(names) == 1], [(n[0], n[1]) for n in split if len(n) == 2], []
 
 
+def chosen_factors(subject: Subject, asked: Sequence[str] | None) -> list[Factor]:
+    """The columns that are broken down, as factors with two levels or more.
+
+    Raises:
+        InputError: the key has no such column.
+    """
+    singles = (_found(subject) if asked is None else _asked(subject, asked))[0]
+    factors = [subject.factor(column) for column in singles]
+    return [factor for factor in factors if len(factor.masks(subject.keys.bonafide)) > 1]
+
+
 def factor_table(subject: Subject, factor: Factor) -> Table:
     """A row for each level of a column."""
     results = [breakdown.by_factor(system, factor, **subject.resampling) for system in subject.systems]
@@ -84,7 +95,7 @@ def level_table(
     """A row for each level: counts, then for each system its EER, miss rate and false alarm rate."""
     columns = [Column(name), Column("bona fide", "count"), Column("spoof", "count")]
     for system in subject.systems:
-        kinds = [("EER % [95 %]", "interval"), ("FRR %", "rate"), ("FAR %", "rate")]
+        kinds = [("EER % [95 %]", "interval"), ("miss rate %", "rate"), ("false alarm rate %", "rate")]
         columns += [Column(title, kind, system.label) for title, kind in kinds]
     rows = []
     for of_level in zip(*results):
@@ -95,7 +106,7 @@ def level_table(
         rows.append(row)
     origins = ["of the EER of all trials" if s.given_threshold is None else "given" for s in subject.systems]
     at = [f"{in_prose(s.threshold)} for {s.label} ({origin})" for s, origin in zip(subject.systems, origins)]
-    note = f"FRR and FAR: misses and false alarms at one threshold for all rows: {', '.join(at)}."
+    note = f"Miss rate and false alarm rate: at one threshold for all rows: {', '.join(at)}."
     return Table(id, caption, columns, rows, note, **options)
 
 

@@ -51,8 +51,8 @@ def pooled(subject: Subject) -> Table:
         ]
         columns += [
             (Column("given threshold", "number"), [s.given_threshold for s in systems]),
-            (Column("FRR %", "rate"), [m and m.miss for m in at_given]),
-            (Column("FAR %", "rate"), [m and m.false_alarm for m in at_given]),
+            (Column("miss rate %", "rate"), [m and m.miss for m in at_given]),
+            (Column("false alarm rate %", "rate"), [m and m.false_alarm for m in at_given]),
         ]
     return Table.of_columns("pooled", "Pooled results", columns, _note(subject, tdcfs))
 
@@ -72,7 +72,9 @@ def _note(subject: Subject, tdcfs: list[float | None]) -> str:
             + (" A dash: it needs at least 3 distinct scores." if None in tdcfs else "")
         )
     if any(system.given_threshold is not None for system in subject.systems):
-        note += " FRR and FAR: misses and false alarms at the given threshold, which for a run is that of its dev EER."
+        note += (
+            " Miss rate and false alarm rate are those at the given threshold, which for a run is that of its dev EER."
+        )
     return note
 
 

@@ -145,21 +145,59 @@ def latex_safe(text: str) -> str:
     return text.translate(_LATEX)
 
 
+MAX_ROWS_OF_A_PAGE = 40  # longer tables break over pages
+
+
 def to_latex(table: Table) -> str:
-    """A booktabs table."""
+    """A booktabs table, the best of each column of results in bold; a longtable where it has many rows."""
     columns, heads, rows = _flat(table)
-    lines = [
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{latex_safe(table.caption)}}}",
-        rf"  \label{{tab:{table.id}}}",
-        rf"  \begin{{tabular}}{{{''.join('l' if c.kind == 'text' else 'r' for c in columns)}}}",
-        r"    \toprule",
-        "    " + " & ".join(map(latex_safe, heads)) + r" \\",
-        r"    \midrule",
-        *("    " + " & ".join(map(latex_safe, row)) + r" \\" for row in rows),
-        r"    \bottomrule",
-        r"  \end{tabular}",
-        r"\end{table}",
-    ]
+    bold = _best(table)
+    cells = [[rf"\textbf{{{latex_safe(c)}}}" if (i, j) in bold else latex_safe(c) for j, c in enumerate(row)]
+             for i, row in enumerate(rows)]  # fmt: skip
+    layout = "".join("l" if c.kind == "text" else "r" for c in columns)
+    head = "    " + " & ".join(map(latex_safe, heads)) + r" \\"
+    body = ["    " + " & ".join(row) + r" \\" for row in cells]
+    caption, label = rf"\caption{{{latex_safe(table.caption)}}}", rf"\label{{tab:{table.id}}}"
+    if len(rows) > MAX_ROWS_OF_A_PAGE:  # \usepackage{longtable}
+        top = [r"\toprule", head, r"\midrule"]
+        lines = [rf"\begin{{longtable}}{{{layout}}}", rf"  {caption} {label} \\", *top, r"\endfirsthead", *top]
+        lines += [r"\endhead", r"\bottomrule", r"\endfoot", *body, r"\end{longtable}"]
+        return "\n".join(lines) + "\n"
+    lines = [r"\begin{table}", r"  \centering", f"  {caption}", f"  {label}", rf"  \begin{{tabular}}{{{layout}}}"]
+    lines += [r"    \toprule", head, r"    \midrule", *body, r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
+
+
+_LOWER_IS_BETTER = re.compile(r"EER|DCF|Cllr|by speaker", re.IGNORECASE)
+
+
+def _best(table: Table) -> set[tuple[int, int]]:
+    """Row and shown column of the lowest figure of each column of error rates or costs where rows are systems.
+
+    Where each system has columns of its own, the best of each row is marked among the columns of one name.
+    """
+    columns, _, rows = _flat(table)
+    keep = [i for i, column in enumerate(table.columns) if column.kind != "raw_html"]
+    found: set[tuple[int, int]] = set()
+    rivals: dict[str, list[int]] = {}
+    for j, column in enumerate(columns):
+        if column.kind in ("rate", "interval", "number") and _LOWER_IS_BETTER.search(column.name):
+            rivals.setdefault(column.name, []).append(j)
+    for same in rivals.values():
+        groups: list[list[tuple[int, int]]] = []
+        if len({columns[j].group for j in same}) > 1:
+            groups = [[(i, j) for j in same] for i in range(len(rows))]
+        elif columns and columns[0].name == "system":
+            groups = [[(i, j) for i in range(len(rows))] for j in same]
+        for group in groups:
+            values = {(i, j): _value(table.rows[i][keep[j]]) for i, j in group}
+            known = {cell: value for cell, value in values.items() if value is not None}
+            if len(known) > 1:
+                least = min(known.values())
+                found |= {cell for cell, value in known.items() if value == least}
+    return found
+
+
+def _value(cell: Any) -> float | None:
+    value = cell[0] if isinstance(cell, tuple) else cell
+    return None if value is None else float(value)

@@ -357,3 +357,12 @@ def test_weights_that_leave_nothing_to_normalise_by_give_nan():
 def test_rates_end_at_exactly_zero_and_one(n_bonafide, n_spoof):
     det = det_curve(np.arange(n_bonafide) * 1.5, np.arange(n_spoof) * 1.25)
     assert (det.miss[0], det.false_alarm[0], det.miss[-1], det.false_alarm[-1]) == (0.0, 1.0, 1.0, 0.0)
+
+
+def test_ties_at_the_crossing_are_remarked_on_and_ties_elsewhere_are_not():
+    bonafide, spoof = np.r_[np.zeros(10), np.arange(1, 91.0)], np.r_[np.zeros(10), -np.arange(1, 91.0)]
+    (warning,) = score_warnings(bonafide, spoof)
+    assert warning.startswith("10.0 % of the bona fide and 10.0 % of the spoofed scores are equal to 0, where the EER")
+    assert (
+        score_warnings(np.r_[np.full(10, 99.0), np.arange(90.0)], np.r_[np.full(10, -99.0), -np.arange(1, 91.0)]) == []
+    )

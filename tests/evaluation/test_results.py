@@ -60,7 +60,7 @@ def test_a_row_says_what_the_dev_calibration_is_worth_on_the_set(tmp_path):
     options = {"n_failed": 0, "n_resamples": 0, "seed": 0, "calibrated": calibrated}
     dev = evaluate(tmp_path / "dev.txt", tmp_path / "dev.csv", None, **options)
     row = evaluate(tmp_path / "set.txt", tmp_path / "set.csv", None, **options)
-    assert dev["min_cllr"] < dev["cllr"] < dev["min_cllr"] + 0.05
+    assert dev["min_cllr"] < dev["cllr"] < dev["min_cllr"] + 0.1
     assert row["cllr"] > row["min_cllr"] + 0.05
     assert row["act_dcf"] > row["min_dcf"]
     said = table({"run": "r", "sets": {"dev": dev, "set": row}})

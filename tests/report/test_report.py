@@ -193,8 +193,8 @@ def test_a_given_threshold_is_where_misses_and_false_alarms_are_counted(small):
     v = keys.align(read_scores(small / "a.txt"))
     row = table(small / "csv", "pooled")[0]
     assert float(row["given threshold"]) == 0.5
-    assert float(row["FRR"]) == (v[keys.bonafide] <= 0.5).mean()
-    assert float(row["FAR"]) == (v[~keys.bonafide] > 0.5).mean()
+    assert float(row["miss rate"]) == (v[keys.bonafide] <= 0.5).mean()
+    assert float(row["false alarm rate"]) == (v[~keys.bonafide] > 0.5).mean()
 
 
 def test_scores_in_a_runs_folder_have_its_dev_threshold_and_others_show_none_as_given(small):
@@ -206,8 +206,8 @@ def test_scores_in_a_runs_folder_have_its_dev_threshold_and_others_show_none_as_
     own, other = table(small / "csv", "pooled")
     keys = read_keys(small / "meta.csv")
     v = keys.align(read_scores(small / "a.txt"))
-    assert (float(own["given threshold"]), float(own["FRR"])) == (0.75, (v[keys.bonafide] <= 0.75).mean())
-    assert [other[key] for key in ("given threshold", "FRR", "FAR")] == ["", "", ""]
+    assert (float(own["given threshold"]), float(own["miss rate"])) == (0.75, (v[keys.bonafide] <= 0.75).mean())
+    assert [other[key] for key in ("given threshold", "miss rate", "false alarm rate")] == ["", "", ""]
     w = keys.align(read_scores(small / "b.txt"))
     eer_threshold = f"{equal_error_rate(w[keys.bonafide], w[~keys.bonafide]).threshold:.4g}"
     page = (small / "r.html").read_text()

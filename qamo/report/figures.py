@@ -1,0 +1,195 @@
+"""Figures for papers by matplotlib: DET, scores, Tippett, reliability, conditions; each as PDF, SVG and PNG.
+
+The same input gives the same bytes of one version of matplotlib. Bands of a DET curve are 95 % Wilson intervals of the
+miss rate at each threshold, for trials that are independent; those of conditions are the report's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+from eval_metrics import det_curve
+from qamo.evaluation import breakdown
+from qamo.evaluation.breakdown import Factor, System
+from qamo.files import replacing
+from qamo.report.conditions import chosen_factors, slug
+from qamo.report.subject import Subject
+
+FORMATS = ("pdf", "svg", "png")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind
+TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+STYLE: Any = {"svg.hashsalt": "qamo", "svg.fonttype": "none", "pdf.fonttype": 42, "font.size": 9}
+NOT_DATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
+MOST_POINTS = 2000  # of a curve, spread evenly over its length
+PROBIT = NormalDist().inv_cdf
+Z = PROBIT(0.975)
+
+
+def draw_all(folder: Path, subject: Subject, asked: Sequence[str] | None, llrs: Mapping[str, np.ndarray]) -> list[Path]:
+    """Draw all figures that the set has something for into a folder, in each format; their paths.
+
+    Args:
+        asked: columns for the figures by condition; None takes all that the report has.
+        llrs: calibrated log-likelihood ratios (N,) by system, for Tippett and reliability.
+    """
+    with mpl.rc_context(STYLE):
+        made = {"det": det(subject.systems)}
+        for k, system in enumerate(subject.systems):
+            made[f"scores{subject.suffix(k)}"] = scores(system)
+        if llrs:
+            made["tippett"] = tippett(llrs, subject.keys.bonafide)
+            made["reliability"] = reliability(llrs, subject.keys.bonafide)
+        for factor in chosen_factors(subject, asked):
+            made[f"by-{slug(factor.name)}"] = condition(subject, factor)
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_save(figure, folder / f"{name}.{kind}") for name, figure in made.items() for kind in FORMATS]
+
+
+def det(systems: Sequence[System]) -> Figure:
+    """DET curves on probit axes, each to its end; where a rate is 0 the curve runs to the edge of the axes."""
+    figure, axes = _panel(4.2, 4.0)
+    least = 0.5 / max(len(part) for system in systems for part in (system.bonafide, system.spoof))
+    low, high = max(min(least, 0.01), 1e-5), min(max(0.5, 1.5 * max(s.eer.eer for s in systems)), 0.99)
+    for k, system in enumerate(systems):
+        curve = det_curve(system.bonafide, system.spoof)
+        inside = (curve.false_alarm <= high) & (curve.miss <= high)
+        miss, false_alarm = (_thinned(rates[inside]) for rates in (curve.miss, curve.false_alarm))
+        n = len(system.bonafide)
+        centre = (miss + Z * Z / (2 * n)) / (1 + Z * Z / n)
+        half = Z / (1 + Z * Z / n) * np.sqrt(miss * (1 - miss) / n + Z * Z / (4 * n * n))
+        x = _probit(false_alarm, low, high)
+        bottom, top = _probit(centre - half, low, high), _probit(centre + half, low, high)
+        axes.fill_between(x, bottom, top, color=_colour(k), alpha=0.18, linewidth=0)
+        label = f"{system.label} ({100 * system.eer.eer:.2f} %)"
+        axes.plot(x, _probit(miss, low, high), color=_colour(k), linewidth=1.3, label=label)
+        axes.plot(*[_probit(np.array([system.eer.eer]), low, high)] * 2, "o", color=_colour(k), markersize=4)
+    ends = PROBIT(low), PROBIT(high)
+    axes.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks([PROBIT(tick) for tick in ticks], [f"{100 * tick:g}" for tick in ticks])
+    axes.set(xlim=ends, ylim=ends, xlabel="false alarm rate / %", ylabel="miss rate / %", aspect="equal")
+    axes.legend(title="system (EER)", fontsize=8)
+    return figure
+
+
+def scores(system: System) -> Figure:
+    """Histograms of the scores of both classes, with the threshold of the EER."""
+    figure, axes = _panel(4.2, 2.8)
+    bins = breakdown.histogram(system)
+    for shares, label, colour in ((bins.spoof, "spoof", COLOURS[1]), (bins.bonafide, "bona fide", COLOURS[0])):
+        axes.stairs(100 * shares, bins.edges, fill=True, alpha=0.5, color=colour, label=label)
+    axes.axvline(system.eer.threshold, color="0.2", linestyle="--", linewidth=1, label="EER threshold")
+    axes.set(xlabel=f"score of {system.label}", ylabel="share of the class / %")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def tippett(llrs: Mapping[str, np.ndarray], is_bonafide: np.ndarray) -> Figure:
+    """The share of trials of each class whose ratio is above a value."""
+    figure, axes = _panel(4.2, 3.2)
+    for k, (label, values) in enumerate(llrs.items()):
+        for part, dashes in ((values[is_bonafide], "-"), (values[~is_bonafide], "--")):
+            x = np.sort(part) / math.log(10)
+            above = 100 * (1 - np.arange(len(x)) / len(x))
+            name = f"{label}, {'bona fide' if dashes == '-' else 'spoof'}"
+            axes.step(_thinned(x), _thinned(above), dashes, color=_colour(k), where="post", label=name)
+    axes.axvline(0, color="0.7", linewidth=0.8, zorder=0)
+    axes.set(xlabel="log$_{10}$ likelihood ratio", ylabel="trials with a larger ratio / %", ylim=(0, 100))
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
+    return figure
+
+
+def reliability(llrs: Mapping[str, np.ndarray], is_bonafide: np.ndarray) -> Figure:
+    """How often speech is bona fide of what is said to be so with a probability, both classes weighing the same.
+
+    Bars are as long as Wilson's interval is for the number of trials in a bin.
+    """
+    figure, axes = _panel(4.2, 3.8)
+    edges = np.linspace(0, 1, 11)
+    weight = np.where(is_bonafide, 0.5 / is_bonafide.sum(), 0.5 / (~is_bonafide).sum())
+    for k, (label, values) in enumerate(llrs.items()):
+        probability = 1 / (1 + np.exp(-values))
+        codes = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, 9)
+        total = np.bincount(codes, weight, minlength=10)
+        some = total > 0
+        said = np.bincount(codes, weight * probability, minlength=10)[some] / total[some]
+        seen = np.bincount(codes, weight * is_bonafide, minlength=10)[some] / total[some]
+        n = np.bincount(codes, minlength=10)[some]
+        half = Z * np.sqrt((seen * (1 - seen) + Z * Z / (4 * n)) / n) / (1 + Z * Z / n)
+        axes.errorbar(
+            100 * said, 100 * seen, yerr=100 * half, fmt="o-", color=_colour(k), markersize=4, linewidth=1.2,
+            capsize=2, label=label,
+        )  # fmt: skip
+    axes.plot((0, 100), (0, 100), color="0.7", linewidth=0.8, zorder=0)
+    axes.set(xlabel="probability of bona fide speech / %", ylabel="bona fide among these / %", aspect="equal")
+    axes.set(xlim=(-2, 102), ylim=(-2, 102))
+    axes.legend(fontsize=8)
+    return figure
+
+
+def condition(subject: Subject, factor: Factor) -> Figure:
+    """The EER of each level of a factor, with its interval, for each system."""
+    levels = [level for level, *_ in factor.masks(subject.keys.bonafide)]
+    n = len(subject.systems)
+    figure, axes = _panel(4.4, 1.1 + 0.2 * len(levels) * max(n, 1.5))
+    for k, system in enumerate(subject.systems):
+        results = breakdown.by_factor(system, factor, **subject.resampling)
+        for i, (_, measured) in enumerate(results):
+            if measured.eer is None:
+                continue
+            y = i + (k - (n - 1) / 2) * 0.7 / n
+            if measured.low is not None and measured.high is not None:
+                ends = [100 * measured.low, 100 * measured.high]
+                axes.plot(ends, [y, y], color=_colour(k), linewidth=1.2)
+            axes.plot(100 * measured.eer, y, "o", color=_colour(k), markersize=4)
+        axes.plot([], [], "o-", color=_colour(k), markersize=4, label=system.label)
+    axes.set_yticks(range(len(levels)), levels)
+    axes.set(xlabel="EER / %", ylabel=factor.name, ylim=(len(levels) - 0.5, -0.5))
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    if n > 1:
+        axes.legend(fontsize=8)
+    return figure
+
+
+def _panel(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _colour(k: int) -> str:
+    return COLOURS[k % len(COLOURS)]
+
+
+def _probit(rates: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.array([PROBIT(rate) for rate in np.clip(rates, low, high).tolist()])
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """At most MOST_POINTS of the values, ends included; dense at both ends, where a curve's corners are."""
+    n = len(values)
+    if n <= MOST_POINTS:
+        return values
+    near = np.unique(np.geomspace(1, n, MOST_POINTS // 3).astype(int)) - 1
+    index = np.unique(np.concatenate([near, n - 1 - near, np.linspace(0, n - 1, MOST_POINTS // 3).astype(int)]))
+    return values[index]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with replacing(path) as temporary:
+        kind = path.suffix[1:]
+        figure.savefig(temporary, format=kind, dpi=300, metadata=NOT_DATED[kind])
+    return path

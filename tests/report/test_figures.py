@@ -1,0 +1,99 @@
+"""report.py --calibrate-on, --fuse and --figures; tables in LaTeX."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+import report
+from eval_metrics import cllr_bits, equal_error_rate
+from qamo.report.tables import Column, Table, to_latex
+from qamo.trials.keys import read_keys
+from qamo.trials.scores import read_scores
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    """dev and evaluation scores of two systems that err independently, on other scales."""
+    rng = np.random.default_rng(0)
+    for part, n in (("dev", 400), ("ev", 600)):
+        rows, a, b = [], [], []
+        for i in range(n):
+            bonafide = i % 4 == 0
+            attack = "-" if bonafide else f"A0{i % 3}"
+            rows.append(f"S {part}{i} - {attack} {'bonafide' if bonafide else 'spoof'}\n")
+            a.append(f"{part}{i} {rng.normal() + 2 * bonafide:.6f}\n")
+            b.append(f"{part}{i} {5 * (rng.normal() + 2 * bonafide) + 40:.6f}\n")
+        for name, lines in ((f"{part}.txt", rows), (f"{part}_a.txt", a), (f"{part}_b.txt", b)):
+            (tmp_path / name).write_text("".join(lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+ARGS = ["a=ev_a.txt", "b=ev_b.txt", "--keys", "ev.txt", "--resamples", "20", "-o", "r.html"]
+DEV = ["--calibrate-on", "dev_a.txt", "dev.txt", "--calibrate-on", "dev_b.txt", "dev.txt"]
+
+
+def test_ratios_are_written_and_their_costs_shown_and_fusion_beats_both(sets):
+    assert report.main([*ARGS, *DEV, "--fuse", "--llr", "llr", "--csv", "csv"]) == 0
+    keys = read_keys(sets / "ev.txt")
+    rows = {row["system"]: row for row in csv.DictReader((sets / "csv" / "calibration.csv").open())}
+    eers = {}
+    for name in ("a", "b", "fusion"):
+        llrs = keys.align(read_scores(sets / "llr" / f"{name}.llr.txt"))
+        parts = llrs[keys.bonafide], llrs[~keys.bonafide]
+        assert float(rows[name]["Cllr"]) == pytest.approx(cllr_bits(*parts), abs=1e-5)
+        assert float(rows[name]["min Cllr"]) <= float(rows[name]["Cllr"]) < float(rows[name]["min Cllr"]) + 0.08
+        eers[name] = equal_error_rate(*parts).eer
+    assert eers["fusion"] < min(eers["a"], eers["b"])
+    assert rows["fusion"]["dev bona fide"] == "100"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--calibrate-on", "ev_a.txt", "ev.txt", *DEV[3:]], "the calibration of a was fitted to 600 of the trials of"),
+        (DEV[:3], "expected DEV_SCORES DEV_KEYS for each of 2 systems"),
+        (["--fuse"], "--fuse needs --calibrate-on"),
+        (
+            ["--calibrate-on", "dev_a.txt", "dev.txt", "--calibrate-on", "o.txt", "o.csv", "--fuse"],
+            "are not those of a",
+        ),
+    ],
+)
+def test_leakage_and_what_is_missing_are_refused(sets, capsys, args, said):
+    (sets / "o.txt").write_text("x 1\ny -1\n")
+    (sets / "o.csv").write_text("file,label\nx,real\ny,fake\n")
+    assert report.main([*ARGS, *args]) == 2
+    assert said in capsys.readouterr().err
+    assert not (sets / "r.html").exists()
+
+
+def test_figures_are_drawn_in_three_formats_and_the_same_input_gives_the_same_bytes(sets):
+    for folder in ("one", "two"):
+        assert report.main([*ARGS, *DEV, "--figures", folder]) == 0
+    names = {path.stem for path in (sets / "one").iterdir()}
+    assert names == {"det", "scores-0", "scores-1", "tippett", "reliability", "by-attack"}
+    for path in (sets / "one").iterdir():
+        content = path.read_bytes()
+        assert content.startswith({".pdf": b"%PDF", ".svg": b"<?xml", ".png": b"\x89PNG"}[path.suffix])
+        assert content == (sets / "two" / path.name).read_bytes(), path.name
+    assert "miss rate" in (sets / "one" / "det.svg").read_text()
+
+
+def test_the_lowest_rate_is_bold_and_long_tables_break_over_pages():
+    columns = [Column("system"), Column("EER % [95 %]", "interval"), Column("threshold", "number")]
+    table = Table("t", "T", columns, [["a", (0.2, 0.1, 0.3), 0.5], ["b", (0.1, 0.05, 0.2), 0.1]])
+    text = to_latex(table)
+    assert r"b & \textbf{10.00 [5.00, 20.00]} & 0.1000 \\" in text
+    assert text.count("textbf") == 1
+    groups = [Column("attack"), Column("EER %", "rate", "a"), Column("EER %", "rate", "b")]
+    rows = [[f"A{i}", 0.1, 0.2] for i in range(60)]
+    text = to_latex(Table("t", "T", groups, rows))
+    assert text.startswith("\\begin{longtable}")
+    assert text.count(r"\textbf{10.00}") == 60
+    assert "\\endfirsthead" in text
