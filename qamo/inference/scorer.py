@@ -71,11 +71,16 @@ def open_scorer(
         scorer = TorchScorer(path, device=device, n_threads=n_threads)
     scorer.name = name
     if calibration_file is not None:
-        given = calibration.read(calibration_file)
-        if given.weights != scorer.weights_digest:
-            raise InputError(
-                f"{calibration_file}: fitted on scores of the weights {given.weights}, but {path} holds "
-                f"{scorer.weights_digest}; fit one on scores of these"
-            )
-        scorer.calibration, scorer.why_uncalibrated = given, ""
+        _calibrate(scorer, calibration_file, path)
     return scorer
+
+
+def _calibrate(scorer: Scorer, calibration_file: Path, path: Path) -> None:
+    """Take a calibration from a file, which must be of the same weights."""
+    given = calibration.read(calibration_file)
+    if given.weights != scorer.weights_digest:
+        raise InputError(
+            f"{calibration_file}: fitted on scores of the weights {given.weights}, but {path} holds "
+            f"{scorer.weights_digest}; fit one on scores of these"
+        )
+    scorer.calibration, scorer.why_uncalibrated = given, ""
