@@ -6,7 +6,10 @@ DEMO ?= full
 MINI := $(if $(filter quick,$(DEMO)),mini-quick,mini)
 ARGS ?=
 
-.PHONY: demo corpus test test-slow lint bench parity kill-test study clean
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1 - \2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: help demo corpus test test-avx2 test-slow lint bench parity parity-original kill-test study clean
 
 $(STAMP):
 	@echo "setting up .venv (once; about a minute)"
@@ -16,38 +19,47 @@ $(STAMP):
 	@rm -f .venv/.installed-*
 	@touch $@
 
-corpus: $(STAMP)
+corpus: $(STAMP)  ## build the mini corpus of real and synthetic speech
 	$(BIN)/python database/build_mini.py --size $(DEMO)
 
-demo: corpus
+demo: corpus  ## train and evaluate on it (DEMO=quick: a quarter of it)
 	$(BIN)/python main.py --model conformer_tcm --config database/$(MINI).yaml $(ARGS)
 
-test: $(STAMP)
+test: $(STAMP)  ## the tests, in some minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
 
-test-slow: $(STAMP)
+# The tests that depend on the processor, on an imitated smaller one: AVX2 without products in bfloat16.
+test-avx2: $(STAMP)
+	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -q \
+		tests/networks/test_cpu.py tests/training/test_precision.py tests/quality/test_mos.py $(ARGS)
+
+test-slow: $(STAMP)  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-kill-test: $(STAMP)
+kill-test: $(STAMP)  ## end a run at random moments, resume it, compare
 	$(BIN)/python -m tests.support.kill --kills 24 $(ARGS)
 
-study: corpus
+study: corpus  ## heads and class rules on the mini corpus over seeds
 	$(BIN)/python benchmarks/study.py $(ARGS) --config database/$(MINI).yaml
 
-bench: $(STAMP)
+bench: $(STAMP)  ## speed and memory on this machine
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 ifeq ($(ARGS),)
 	$(BIN)/python benchmarks/evaluation.py
 endif
 
-parity: $(STAMP)
+parity: $(STAMP)  ## compare with figures of the published code
 	$(BIN)/python benchmarks/parity.py --full -o docs/parity.md
 
-lint: $(STAMP)
+# FILE: what benchmarks/parity_original.py wrote beside the published code.
+parity-original: $(STAMP)
+	$(BIN)/python benchmarks/parity_file.py $(FILE) $(if $(ARGS),$(ARGS),--xlsr pretrained/xlsr2_300m.pt)
+
+lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/mypy 2021/eval-package/main.py 2021/eval-package/download.py
 
-clean:
+clean:  ## remove the environment and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis cache

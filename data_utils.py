@@ -24,7 +24,9 @@ from qamo.config.schema import DataConfig, EvalConfig, RawBoostConfig
 from qamo.files import sha256
 from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
+from qamo.training.gather import share_of
 from qamo.training.loader import Batch, Batches, read_by_processes
+from qamo.trials.authors import how_to_get
 from qamo.trials.keys import read_keys
 from qamo.trials.protocol import Trials, read_listing, read_protocol, read_trial_list
 from qamo.trials.recordings import Recordings, check_recordings
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
+CORPORA = "; docs/reproduce.md says where the corpora come from, and `make demo` builds one that needs none of them"
 
 N_PROBED = 16  # utterances that a start with data.quality.augmented=predict listens to, twice each
 
@@ -141,10 +144,10 @@ def epoch_batches(
     All processes see the same shuffle, and their shares joined in rank order are the single process's batch.
     """
     order = np.random.default_rng([seed, epoch, 0x5F]).permutation(n)
-    share = batch_size // world_size
+    rows = share_of(batch_size, rank, world_size)
     for step in range(first_step, n // batch_size):
-        start = step * batch_size + rank * share
-        yield [(epoch, int(i)) for i in order[start : start + share]]
+        batch = order[step * batch_size : (step + 1) * batch_size]
+        yield [(epoch, int(i)) for i in batch[rows]]
 
 
 def collate(items: Sequence[Item]) -> Batch:
@@ -196,6 +199,7 @@ class TrainingData:
             names=self.train.trials.names,
             seed=seed,
             provenance=self.provenance,
+            n_classes=max(2, 1 + len(self.rule.edges)),
         )
 
     @property
@@ -273,7 +277,9 @@ def _labelled(data: DataConfig, part: str, how: str = "header") -> tuple[Trials,
     """Trials and audio folder of "train" or "dev"."""
     path = data.protocols_path / getattr(data, f"{part}_protocol")
     if not path.exists():
-        raise InputError(f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol")
+        raise InputError(
+            f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol{how_to_get(path)}{CORPORA}"
+        )
     trials = read_protocol(path)
     folder = data.database_path / getattr(data, f"{part}_audio")
     check_recordings(Recordings(folder, trials.names, ".flac"), what=part, how=how)
@@ -318,7 +324,7 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: st
     listed = data.protocols_path / entry.trials
     folder = data.database_path / entry.audio
     if not listed.exists():
-        raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}")
+        raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}{how_to_get(listed)}{CORPORA}")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
     names = read_trial_list(listed)
@@ -328,6 +334,6 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: st
     if keys is not None and keys.exists():
         read_keys(keys, subset=entry.subset)  # a fault in the keys should not wait until all is scored
     elif keys is not None:
-        log.warning("%s: no such keys; %s is scored, but its EER is not computed", keys, name)
+        log.warning("%s: no such keys; %s is scored, but its EER is not computed%s", keys, name, how_to_get(keys))
         keys = None
     return EvaluationSet(names, paths, listed, keys, entry.subset)

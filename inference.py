@@ -20,14 +20,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TextIO, TypeVar
 
 import numpy as np
 
 from qamo import InputError
-from qamo.command import INPUT_ERROR, Parser, run_command
+from qamo.command import INPUT_ERROR, STOPPED, Parser, number, run_command
 from qamo.evaluation import calibration
 from qamo.files import write_text
 from qamo.inference import show
@@ -38,6 +39,10 @@ from qamo.inference.judge import Judgement, PredictMOS, Rule, judge, meaning
 from qamo.inference.recording import expand, read
 from qamo.inference.scorer import Scorer, open_scorer
 from qamo.networks.cpu import malloc
+from qamo.progress import progress, start_log
+
+T = TypeVar("T")
+LONG_STEPS = 8  # batches of windows; with more, some minutes of sound, a recording has a bar of its own
 
 
 def build_parser() -> Parser:
@@ -64,7 +69,7 @@ def build_parser() -> Parser:
         help="fit a calibration, write it to -o, and stop",
     )
     add("--subset", help="with --calibrate: subset of the keys")
-    add("--batch-size", type=int, default=16, help="windows scored at a time [%(default)s]")
+    add("--batch-size", type=number(int, 1, 100_000), default=16, help="windows scored at a time [%(default)s]")
     return parser
 
 
@@ -85,12 +90,12 @@ def command(args: argparse.Namespace) -> int:
         raise InputError(f"--plot {args.plot}: one picture cannot hold several recordings; name a folder")
     recordings = list(expand(paths))
     malloc.keep_freed()
+    start_log()
     scorer = open_scorer(args.ckpt_path, device=args.device, n_threads=args.threads, calibration_file=args.calibration)
     predict_mos = quality_predictor() if args.mos else None
-    judgements = judge_all(recordings, scorer, rule, predict_mos, args)
-    as_text = (
-        show.to_json if args.json else show.to_csv if args.csv else partial(show.to_table, show.head(scorer, rule))
-    )
+    judgements, stopped = judge_all(recordings, scorer, rule, predict_mos, args)
+    as_table = partial(show.to_table, show.head(scorer, rule))
+    as_text = show.to_json if args.json else show.to_csv if args.csv else as_table
     if args.output:
         write_text(args.output, as_text(judgements))
     elif args.json or args.csv:
@@ -98,6 +103,9 @@ def command(args: argparse.Namespace) -> int:
     n_failed = sum(judgement.error is not None for judgement in judgements)
     if n_failed:
         print(f"inference.py: {n_failed} of {len(judgements)} recordings could not be read", file=sys.stderr)
+    if stopped:
+        print(f"inference.py: stopped; {len(judgements)} of {len(recordings)} recordings were judged", file=sys.stderr)
+        return STOPPED
     return INPUT_ERROR if n_failed else 0
 
 
@@ -121,31 +129,52 @@ def judge_all(
     rule: Rule,
     predict_mos: PredictMOS | None,
     args: argparse.Namespace,
-) -> list[Judgement]:
-    """Judge one recording after the other; a table on the screen grows line by line."""
+) -> tuple[list[Judgement], bool]:
+    """Judge one recording after the other, to the last or to Ctrl-C (True); a table on the screen grows by lines."""
     live = not (args.json or args.csv or args.output)
     if live:
         print(show.head(scorer, rule))
     elif scorer.calibration is None:
         print("\n".join(meaning(scorer, rule)), file=sys.stderr)
     judgements: list[Judgement] = []
-    for path, fault in recordings:
-        heard = None
-        try:
-            if fault:
-                raise InputError(fault)
-            heard = read(path)
-            judgement = judge(heard, scorer, rule, path=str(path), predict_mos=predict_mos)
-        except Exception as error:
-            judgement = failed(str(path), error)
-        judgements.append(judgement)
-        if judgement.error:
-            print(f"inference.py: {judgement.error}", file=sys.stderr)
-        elif live:
-            print(show.row(judgement), flush=True)
-        if args.plot and heard is not None and not judgement.error:
-            plot(args.plot, heard.wave, judgement, scorer, rule, number=len(judgements))
-    return judgements
+    shown = progress(recordings, "recordings", total=len(recordings), unit="recording")
+    try:
+        for path, fault in shown if len(recordings) > 1 else recordings:
+            try:
+                if fault:
+                    raise InputError(fault)
+                heard = read(path)
+                watch = partial(watched, path.name)
+                judgement = judge(heard, scorer, rule, path=str(path), predict_mos=predict_mos, watch=watch)
+                if args.plot:
+                    plot(args.plot, heard.wave, judgement, scorer, rule, number=len(judgements) + 1)
+            except Exception as error:
+                judgement = failed(str(path), error)
+            judgements.append(judgement)
+            if judgement.error:
+                say(f"inference.py: {judgement.error}", sys.stderr)
+            elif live:
+                say(show.row(judgement), sys.stdout)
+    except KeyboardInterrupt:
+        return judgements, True
+    return judgements, False
+
+
+def watched(name: str, steps: Iterable[T], n_steps: int, work: str) -> Iterable[T]:
+    """A bar of its own for a long recording."""
+    if n_steps <= LONG_STEPS:
+        return steps
+    return progress(steps, f"{name}: {work}", total=n_steps, unit="step")
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print a line around a progress bar, not through it."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm  # where there is a bar, it is loaded already
+
+        tqdm.write(text, file=stream)
+    else:
+        print(text, file=stream, flush=True)
 
 
 def is_picture(path: Path) -> bool:

@@ -195,7 +195,8 @@ def _one_class(
 def _quality_term(cosines: Tensor, bonafide: Tensor, quality: Tensor, scale: float, margin: float) -> Tensor:
     """Additive-margin cross-entropy over the centroids, averaged over the bona fide rows; cosines: (B, K)."""
     target = quality * bonafide  # spoofed rows may hold any value, also one that is no class
-    own = F.one_hot(target, cosines.shape[1]).to(cosines.dtype)  # an integer times a float would round to float32
+    classes = torch.arange(cosines.shape[1], device=target.device)
+    own = (target[:, None] == classes).to(cosines.dtype)  # an integer times a float would round to float32
     logits = scale * (cosines - margin * own)
     each = F.cross_entropy(logits, target, reduction="none")
     # Masked and divided by at least 1: a batch without bona fide speech adds 0, not NaN, and keeps its gradients.

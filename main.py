@@ -11,6 +11,7 @@ its default in brackets. If a run is interrupted, the same command resumes it; o
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from qamo.command import DONE, INPUT_ERROR, STOPPED, Parser, run_command
 from qamo.config import flags
+from qamo.config.effect import check_effect
 from qamo.config.load import asked_of_weights, to_yaml
 from qamo.config.schema import Config
 from qamo.files import sha256
@@ -50,11 +52,16 @@ def build_parser() -> Parser:
 
 def command(args: argparse.Namespace) -> int:
     start_log()
+    if args.print_schema:
+        print(json.dumps(Config.model_json_schema(), indent=2))
+        return DONE
     cfg = flags.config_from(args, default=CONFIG)
     if args.print_config:
         print(to_yaml(cfg), end="")
         return DONE
-    asked = asked_of_weights(cfg, flags.overrides_of(args))
+    overrides = flags.overrides_of(args)
+    check_effect(cfg, overrides, flags.PRESETS.get(args.preset, {}))
+    asked = asked_of_weights(cfg, overrides)
     # PyTorch and Lightning Fabric are imported from here on (7 s of CPU): --help and a wrong key do not wait for them.
     if args.check:
         from qamo.evaluation.check import check
@@ -72,13 +79,14 @@ def run(cfg: Config, asked: Mapping[str, Any]) -> tuple[int, Results]:
     from data_utils import dev_set, evaluation_sets
     from qamo.evaluation import results
     from qamo.evaluation.check import check_writable_scores
-    from qamo.training import launch
+    from qamo.training import device, launch
     from qamo.training.signals import Interrupted
 
     started = time.monotonic()
+    cfg = device.resolved(cfg)
     fabric = launch.processes(cfg)
     folder = RunFolder.of(cfg)
-    with folder.held(fabric), launch.together(fabric):
+    with launch.together(fabric, cfg), folder.held(fabric):
         if done := folder.finished(cfg):
             log.info("%s is finished already; nothing to do (another --name or --seed makes a new run)", folder)
             print(results.table(done))
@@ -115,7 +123,8 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     from data_utils import read_training_data
     from model import build_detector
     from qamo.networks import feature_cache
-    from qamo.training import checkpoint, epoch_log, loop
+    from qamo.training import checkpoint, epoch_log, loop, precision
+    from qamo.training.compiling import compile_layers
 
     data = read_training_data(
         cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed, reads_quality=cfg.model.reads_quality
@@ -128,6 +137,10 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
     on_epoch = epoch_log.writer(cfg, folder, fabric, data)
+    if cfg.run.compile == "auto" and fabric.device.type == "cuda":
+        shape = -(-cfg.train.batch_size // (fabric.world_size * cfg.train.frontend_chunks)), cfg.data.window_samples
+        with precision.computing(cfg.train.precision, "cuda"):
+            compile_layers(detector.to(fabric.device).train(), torch.zeros(shape, device=fabric.device), backward=True)
     state = loop.fit(fabric, detector, data.of_process(fabric), cfg.train, folder.path, on_epoch=on_epoch)
     if fabric.is_global_zero:
         best = [folder.path / name for _, name in state.best[: cfg.train.n_average]]
@@ -142,21 +155,32 @@ def score(
     from data_utils import ScoreSet
     from model import load_detector
     from qamo.evaluation.score_set import score_trials
+    from qamo.evaluation.scoring_pass import ScoringPass
     from qamo.networks import feature_cache
+    from qamo.training import device, precision
     from qamo.training.loader import read_by_threads
+    from qamo.training.peers import Peers
     from qamo.training.signals import stopping_on_signals
 
-    detector = load_detector(folder.weights(cfg), asked=asked)
+    detector = load_detector(folder.weights(cfg), asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
     digest = feature_cache.fingerprint(detector)
+    if Peers.here:
+        Peers.here.same("weights", {"score.weights": digest})
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
-    detector.to(fabric.device)
+    window = cfg.data.window_samples
+    detector.to(fabric.device).eval()
+    batch_size = device.score_batch(cfg.score.batch_size, fabric.device.type)
+    ready = ScoringPass(detector, fabric.device, cfg.score.precision, batch_size=batch_size, window=window)
+    if cfg.run.compile == "auto" and fabric.device.type == "cuda":
+        with precision.computing(cfg.score.precision, "cuda"):
+            ready.compile(window)
     n_failed = {}
     with stopping_on_signals() as stop:
         for name, chosen in sets.items():
-            recordings = ScoreSet(chosen.paths, window_samples=cfg.data.window_samples)
+            recordings = ScoreSet(chosen.paths, window_samples=window)
             n_failed[name] = score_trials(
                 fabric,
-                detector,
+                ready,
                 chosen.names,
                 partial(read_by_threads, recordings.__getitem__, n_workers=cfg.data.n_workers),
                 folder.score_file(name, cfg.comment_eval),
@@ -165,9 +189,10 @@ def score(
                     "weights": digest,
                     "config": scoring_digest(detector.config),
                     "list": sha256(chosen.list),
-                    "window_samples": cfg.data.window_samples,
+                    "window_samples": window,
                     "batch_size": cfg.score.batch_size,
                     "precision": cfg.score.precision,
+                    "device": fabric.device.type,
                 },
                 stop=stop,
             )

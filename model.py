@@ -10,6 +10,7 @@ section of the same name in qamo/config/parts.py.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from loss import QAMO, WCE, OCSoftmax
-from qamo import InputError
+from qamo import InputError, hub
+from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
+from qamo.config.load import with_added
 from qamo.config.parts import ModelConfig
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.contract import BackEnd, FrontEnd, Head
@@ -30,16 +33,25 @@ from qamo.networks.distillmos import DistillMOS
 from qamo.networks.lfcc import LFCC
 from qamo.networks.nes2net import Nes2Net
 from qamo.networks.published import from_published
-from qamo.networks.weights import load_strictly, read_torch
+from qamo.networks.weights import SETTINGS_CLASSES, load_strictly, read_torch, weights_in
 from qamo.networks.xlsr import XLSR
 from qamo.networks.xlsr_files import is_published
-from qamo.training.checkpoint import EXPORTED_CONFIG, EXPORTED_WEIGHTS, checked, read_exported
+from qamo.training.checkpoint import (
+    EXPORTED_CONFIG,
+    EXPORTED_WEIGHTS,
+    PARTS,
+    average_states,
+    averaged,
+    checked,
+    read_exported,
+)
 from qamo.training.folder import MODEL
+
+log = logging.getLogger(__name__)
 
 FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
 BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
 HEADS: dict[str, Callable[..., Head]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
-PARTS = ("frontend", "backend", "head")
 FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
 
 
@@ -113,23 +125,39 @@ def build_detector(cfg: ModelConfig, *, pretrained: bool = True) -> Detector:
 
 
 def load_detector(
-    path: Path, cfg: ModelConfig | None = None, *, asked: Mapping[str, Any] = MappingProxyType({})
+    path: Path,
+    cfg: ModelConfig | None = None,
+    *,
+    asked: Mapping[str, Any] = MappingProxyType({}),
+    average: str = "mean",
+    n_average: int | None = None,
 ) -> Detector:
     """A trained detector, in evaluation mode, from a checkpoint alone; the front end's own file is not needed.
 
     Args:
-        path: a checkpoint, a run's folder (its model.pt is read), an exported folder, or a checkpoint of the
-            published code (with oc_center.npy beside it where its centroids are kept apart).
+        path: a checkpoint, a run's folder (its model.pt is read), an exported folder, the name of one on the Hugging
+            Face hub, a checkpoint of the published code (its oc_center.npy, if any, beside it or a folder up), or the
+            published code's folder of its best epochs, best_0.pth and so on, which are averaged.
         cfg: for a published checkpoint, what its weights do not tell: the number of XLS-R attention heads, the
             score rule, and settings that take no weights. For our own checkpoints what is stored in them counts,
             and must name the same three parts.
         asked: settings that someone wants, {"qamo.score": "softmax"}. Those of FREE are followed, others must be
             what the checkpoint holds.
+        average, n_average: of the published code's epochs, as train.average and train.n_average.
 
     Raises:
         InputError: no checkpoint is there, it is damaged, or it holds another network or other settings.
     """
-    state, config, where = _read_any(Path(path), cfg)
+    path = hub.local(path)
+    n_heads = asked.get("xlsr.n_heads") or (cfg.xlsr.n_heads if cfg else None)
+    epochs = published_epochs(path)
+    if epochs:
+        chosen = averaged(epochs[:n_average], average)
+        raw = {epoch: _weights_of(epoch) for epoch in dict.fromkeys(chosen)}
+        log.info("%s: averaged (%s) %s", path, average, ", ".join(epoch.name for epoch in chosen))
+        state, config, where = *_from_published(average_states(raw, chosen), epochs[0], cfg, n_heads), path
+    else:
+        state, config, where = _read_any(path, cfg, n_heads)
     parts = {} if cfg is None else {part: getattr(cfg, part) for part in PARTS}
     config = _with_settings(config, parts | dict(asked), where)
     try:
@@ -147,27 +175,52 @@ def _assemble(cfg: ModelConfig, more: dict[str, Any]) -> Detector:
     frontend = FRONTENDS[cfg.frontend](**getattr(cfg, cfg.frontend).model_dump() | more)
     backend = BACKENDS[cfg.backend](frontend.dim, **getattr(cfg, cfg.backend).model_dump())
     head = HEADS[cfg.head](backend.dim, **getattr(cfg, cfg.head).model_dump())
-    return Detector(frontend, backend, head, cfg.model_dump())
+    config = cfg.model_dump()
+    config[cfg.frontend] |= getattr(frontend, "sizes", {})  # those of its file, where the config leaves them to it
+    return Detector(frontend, backend, head, config)
 
 
-def _read_any(path: Path, cfg: ModelConfig | None) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+def _read_any(
+    path: Path, cfg: ModelConfig | None, n_heads: int | None
+) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
     """Weights in our names, the model config they belong to, and the file they came from."""
     if path.is_dir():
         if (path / EXPORTED_CONFIG).is_file() and (path / EXPORTED_WEIGHTS).is_file():
-            return *read_exported(path), path
+            exported, config = read_exported(path)
+            return exported, with_added(config), path
         if not (path / MODEL).is_file():
             raise InputError(
                 f"{path}: expected a run with {MODEL}, or an exported folder with {EXPORTED_CONFIG} and "
                 f"{EXPORTED_WEIGHTS}, found neither; give the path of a checkpoint"
             )
         path = path / MODEL
-    content = read_torch(path)
-    if isinstance(content, dict) and is_published(content):
-        state, told = from_published(content, path, n_heads=None if cfg is None else cfg.xlsr.n_heads)
-        base = (cfg or ModelConfig()).model_dump()
-        return state, base | {k: base[k] | v if isinstance(v, dict) else v for k, v in told.items()}, path
+    content = read_torch(path, inert=SETTINGS_CLASSES)
+    state = None if isinstance(content, dict) and "format" in content else weights_in(content)
+    if state is not None and is_published(state):
+        return *_from_published(state, path, cfg, n_heads), path
     content = checked(content, path)
-    return content["model"], content["model_config"], path
+    return content["model"], with_added(content["model_config"]), path
+
+
+def _from_published(
+    content: Mapping[str, Tensor], path: Path, cfg: ModelConfig | None, n_heads: int | None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of the published code that `path` held, in our names, and their model config."""
+    state, told = from_published(content, path, n_heads=n_heads)
+    base = (cfg or ModelConfig()).model_dump()
+    return state, base | {k: base[k] | v if isinstance(v, dict) else v for k, v in told.items()}
+
+
+def _weights_of(path: Path) -> Mapping[str, Tensor]:
+    """The weights of an epoch of the published code.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    state = weights_in(read_torch(path, inert=SETTINGS_CLASSES))
+    if state is None or not is_published(state):
+        raise InputError(f"{path}: expected a checkpoint of the published code, found something else")
+    return state
 
 
 def _with_settings(config: dict[str, Any], asked: Mapping[str, Any], where: Path) -> dict[str, Any]:
@@ -178,6 +231,8 @@ def _with_settings(config: dict[str, Any], asked: Mapping[str, Any], where: Path
         if section and section not in sections:
             continue  # of a part that is not there
         stored = config.get(section, {}).get(setting) if section else config.get(setting)
+        if value is None:
+            continue  # as the weights have it
         if key in FREE and stored is not None:
             config = config | {section: config[section] | {setting: value}}
         elif stored is not None and stored != value:

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError, __version__, files, progress
-from qamo.command import Parser, run_command
+from qamo.command import Parser, number, run_command
 from qamo.quality.agreement import compare, scatter
 from qamo.trials.protocol import Listing, list_folder, read_listing
 from qamo.trials.ratings import read_ratings
@@ -40,7 +40,7 @@ def build_parser() -> Parser:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--predictor", default="distillmos")
     parser.add_argument("--extension", help="of the files, such as .flac; found out where not given")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
+    parser.add_argument("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes (one a core)")
     return parser
 
 
@@ -48,7 +48,9 @@ def build_compare_parser() -> Parser:
     parser = Parser("predict_mos.py compare", __doc__)
     parser.add_argument("a", type=Path, metavar="A", help="a MOS file in any form that this command writes")
     parser.add_argument("b", type=Path, metavar="B", help="another")
-    parser.add_argument("--thresholds", type=float, nargs="+", default=[2.5], help="quality class borders (2.5)")
+    parser.add_argument(
+        "--thresholds", type=number(float, -100, 100), nargs="+", default=[2.5], help="quality class borders (2.5)"
+    )
     parser.add_argument("--plot", type=Path, help="scatter plot: a .png, .svg or .pdf file")
     return parser
 
@@ -71,8 +73,6 @@ def compare_command(args: argparse.Namespace) -> int:
 
 def predict_command(args: argparse.Namespace) -> int:
     progress.start_log()
-    if args.jobs < 1:
-        raise InputError(f"--jobs {args.jobs}: expected at least 1")
     out: Path = args.out
     sidecar, cache = (out.with_name(out.name + ending) for ending in (".json", ".cache"))
     if out.exists() and not sidecar.exists():

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError, __version__, files
-from qamo.command import Parser, run_command
+from qamo.command import Parser, number, run_command
 from qamo.report import calibrated
 from qamo.report.calibrated import calibrate
 from qamo.report.conditions import conditions, speakers
@@ -54,27 +54,64 @@ def build_parser() -> Parser:
     add("--keys", type=Path, help="the key of the set, or its folder")
     add("--subset", help="of an ASVspoof 2021 key (default: eval)")
     add("--mos", type=Path, help="MOS of each trial")
-    add("--mos-edges", type=float, nargs="+", default=MOS_EDGES, metavar="MOS", help="between bands")
+    add("--mos-edges", type=number(float, -100, 100), nargs="+", default=MOS_EDGES, metavar="MOS", help="between bands")
     add("--by", nargs="+", metavar="COLUMN", help="columns of the key, A*B for a table of both")
-    add("--threshold", type=float, nargs="+", metavar="T", help="decision thresholds, one per system, from other data")
+    add(
+        "--threshold",
+        type=number(float, -1e300, 1e300),
+        nargs="+",
+        metavar="T",
+        help="decision thresholds, one per system, from other data",
+    )
     add("--asv", type=Path, metavar="FILE", help="ASV scores of ASVspoof 2019: source, key, score a line")
     add("--audio", type=Path, help="folder of the recordings")
-    add("--worst", type=int, default=20, metavar="N", help="errors listed for each system (default 20)")
+    add(
+        "--worst",
+        type=number(int, 0, 100_000),
+        default=20,
+        metavar="N",
+        help="errors listed for each system (default 20)",
+    )
+    add_dev_options(parser)
+    add("--run", type=Path, help="run folder")
+    add(
+        "--embeddings",
+        type=number(int, 0, MAX_EMBEDDINGS),
+        default=0,
+        metavar="N",
+        help="recordings to embed with the run's model",
+    )
+    add(
+        "--resamples", type=number(int, 2, 1_000_000), default=1000, metavar="N", help="of the bootstrap (default 1000)"
+    )
+    add(
+        "--seed",
+        type=number(int, 0, 2**63 - 1),
+        default=0,
+        help="of the bootstrap and of the recordings that are embedded (default 0)",
+    )
+    add_outputs(parser)
+    return parser
+
+
+def add_dev_options(parser: Parser) -> None:
+    """What is fitted on dev scores, and the figures that show it."""
+    add = parser.add_argument
     add("--calibrate-on", type=Path, nargs=2, action="append", default=[], metavar=("DEV_SCORES", "DEV_KEYS"),
         help="log-likelihood ratios from these, once for each system")  # fmt: skip
     add("--fuse", action="store_true", help="also fuse the systems, on the dev scores of --calibrate-on")
     add("--llr", type=Path, metavar="DIR", help="where score files of the ratios go (default: beside the page)")
     add("--figures", type=Path, metavar="DIR", help="figures for papers as PDF, SVG and PNG")
-    add("--run", type=Path, help="run folder")
-    add("--embeddings", type=int, default=0, metavar="N", help="recordings to embed with the run's model")
-    add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default 1000)")
-    add("--seed", type=int, default=0, help="of the bootstrap and of the recordings that are embedded (default 0)")
+
+
+def add_outputs(parser: Parser) -> None:
+    """The page, and the other forms of its tables."""
+    add = parser.add_argument
     add("--title", help="of the page")
     add("-o", "--output", type=Path, required=True, help="the page")
     add("--csv", type=Path, metavar="DIR", help="a CSV file for each table, with all digits")
     add("--md", type=Path, metavar="FILE", help="the tables in Markdown")
     add("--latex", type=Path, metavar="FILE", help="the tables in LaTeX (booktabs)")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,14 +177,6 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--asv needs score files with --keys: a t-DCF is of both systems")
     if args.scores and not args.keys:
         raise InputError("score files need --keys: a meta.csv, a protocol or a trial_metadata.txt")
-    if args.resamples < 2:
-        raise InputError(f"--resamples: expected 2 or more, got {args.resamples}")
-    if args.worst < 0 or args.embeddings < 0:
-        raise InputError("--worst and --embeddings: expected 0 or more")
-    if args.embeddings > MAX_EMBEDDINGS:
-        raise InputError(
-            f"--embeddings: expected at most {MAX_EMBEDDINGS}, which a chart can show, got {args.embeddings}"
-        )
     if args.threshold and len(args.threshold) != len(args.scores):
         raise InputError(f"--threshold: expected one for each of {len(args.scores)} systems, got {len(args.threshold)}")
     if args.audio and not args.audio.is_dir():

@@ -7,9 +7,9 @@
 scores.txt   `file score` lines, or another layout of the field; a higher score means more likely bona fide
 keys         a folder with meta.csv, or any key or protocol of the field
 
-The first line printed is `eer: 7.46`, in percent. The interval draws whole speakers where the keys name them. A key of
-ASVspoof 2021 holds three subsets: eval is scored unless --subset names another, or `all`. For ASVspoof 5 see
-score_asvspoof5.py.
+The first line printed is `eer: 7.46`, in percent. The interval is by speaker where the keys name at least five in each
+class, else by trial (docs/statistics.md). A key of ASVspoof 2021 holds three subsets: eval is scored unless --subset
+names another, or `all`. For ASVspoof 5 see score_asvspoof5.py.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import numpy as np
 
 from eval_metrics import equal_error_rate, score_warnings
 from qamo import InputError
-from qamo.command import Parser, run_command
-from qamo.evaluation.breakdown import MISSING
-from qamo.evaluation.intervals import bootstrap_eer
+from qamo.command import Parser, number, run_command
+from qamo.evaluation.breakdown import MISSING, System, mos_bands, mos_results
+from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS, Units, eer_interval, units_of
 from qamo.evaluation.leakage import refuse_shared_trials
 from qamo.evaluation.metrics import SetScores, all_metrics, dev_threshold, over_sets
+from qamo.quality.agreement import correlation
 from qamo.trials.asv import read_legacy_coefficients
 from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
 from qamo.trials.ratings import read_ratings
@@ -45,15 +46,23 @@ def build_parser() -> Parser:
     parser.add_argument("--mos", type=Path, metavar="FILE", help="also print results by quality: MOS of each trial")
     parser.add_argument("--subset", help="of an ASVspoof 2021 key (default: eval); all pools its subsets")
     parser.add_argument("--metrics", action="store_true", help="also print every other figure")
-    parser.add_argument("--threshold", type=float, help="of decisions, from other data")
+    parser.add_argument("--threshold", type=number(float, -1e300, 1e300), help="of decisions, from other data")
     parser.add_argument("--dev", type=Path, nargs=2, metavar=("SCORES", "KEYS"), help="take the threshold from there")
     parser.add_argument("--asv", type=Path, metavar="FILE", help="ASV scores of ASVspoof 2019: its min t-DCF")
     parser.add_argument(
         "--set", type=Path, nargs=2, action="append", default=[], metavar=("SCORES", "KEYS"),
         help="a further set: EER of each, of all trials pooled, and the average (may be repeated)",
     )  # fmt: skip
-    parser.add_argument("--resamples", type=int, default=1000, help="of the interval; 0 leaves it out (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    parser.add_argument("--unit", choices=UNITS, help="what the interval resamples (default: speakers, or trials)")
+    parser.add_argument(
+        "--resamples",
+        type=number(int, 0, 1_000_000),
+        default=N_RESAMPLES,
+        help="of the interval; 0 leaves it out (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=number(int, 0, 2**63 - 1), default=SEED, help="of the resamples (default: %(default)s)"
+    )
     return parser
 
 
@@ -64,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command(args: argparse.Namespace) -> int:
     keys, subset = read_set_keys(args.keys, args.subset)
     scores = keys.align(read_scores(args.scores))
-    lines = summary(keys, scores, n_resamples=args.resamples, seed=args.seed)
+    units = units_of(keys.columns, keys.bonafide, args.unit, path=keys.path)
+    options = {"n_resamples": args.resamples, "seed": args.seed}
+    lines = summary(keys, scores, units, **options)
     if subset is not None or len(keys.outside):
         lines.append(f"subset: {subset} ({len(keys)} of {len(keys) + len(keys.outside)} trials; --subset all has all)")
     if args.metrics or args.asv or args.dev or args.threshold is not None:
@@ -74,7 +85,7 @@ def command(args: argparse.Namespace) -> int:
     if args.by is not None:
         lines += by_column(keys, scores, args.by)
     if args.mos is not None:
-        lines += by_quality(keys, scores, read_ratings(args.mos).of(keys), n_resamples=args.resamples, seed=args.seed)
+        lines += by_quality(keys, scores, read_ratings(args.mos).of(keys), units, **options)
     for note in score_warnings(scores[keys.bonafide], scores[~keys.bonafide]):
         print(f"score_ood_dataset.py: {note}", file=sys.stderr)
     print("\n".join(lines))
@@ -116,7 +127,7 @@ def further_sets(files: Sequence[Sequence[Path]]) -> list[SetScores]:
     return made
 
 
-def summary(keys: Keys, scores: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
+def summary(keys: Keys, scores: np.ndarray, units: Units, *, n_resamples: int, seed: int) -> list[str]:
     """The result in lines, for the score of each trial of the key: (N,)."""
     bonafide, spoof = scores[keys.bonafide], scores[~keys.bonafide]
     eer, threshold = equal_error_rate(bonafide, spoof)
@@ -127,15 +138,10 @@ def summary(keys: Keys, scores: np.ndarray, *, n_resamples: int, seed: int) -> l
         f"threshold: {threshold:.6g}",
     ]
     if n_resamples > 0:
-        groups, unit = None, "trial"
-        if "speaker" in keys.columns:
-            _, speakers = keys.columns.levels("speaker")
-            if min(len(np.unique(speakers[keys.bonafide])), len(np.unique(speakers[~keys.bonafide]))) > 1:
-                groups, unit = (speakers[keys.bonafide], speakers[~keys.bonafide]), "speaker"
-        low, high = bootstrap_eer(bonafide, spoof, n_resamples=n_resamples, seed=seed, groups=groups)
-        lines.append(
-            f"95 % interval: {100 * low:.2f} to {100 * high:.2f} (bootstrap by {unit}, {n_resamples} resamples)"
-        )
+        groups = units.groups(keys.bonafide, ~keys.bonafide)
+        interval = eer_interval(bonafide, spoof, unit=units.unit, groups=groups, n_resamples=n_resamples, seed=seed)
+        note = f"; {units.note}" if units.note else ""
+        lines.append(f"95 % interval: {interval.percent()} ({interval.basis}{note})")
     return lines
 
 
@@ -172,26 +178,25 @@ def by_column(keys: Keys, scores: np.ndarray, column: str) -> list[str]:
     return lines
 
 
-def by_quality(keys: Keys, scores: np.ndarray, mos: np.ndarray, *, n_resamples: int, seed: int) -> list[str]:
+def by_quality(
+    keys: Keys, scores: np.ndarray, mos: np.ndarray, units: Units, *, n_resamples: int, seed: int
+) -> list[str]:
     """EER by MOS band, what the score owes to MOS, and what MOS alone would reach; scores and MOS: (N,)."""
-    from qamo.evaluation.breakdown import System, mos_bands, mos_results
-    from qamo.quality.agreement import correlation
-
     bands = mos_bands(mos, MOS_EDGES)
     width = max(map(len, bands.levels))
-    system = System("scores", keys.path, scores, keys.bonafide)
-    lines = ["", f"{'MOS':<{width}}     eer   95 % (by trial)  bona fide  spoof"]
-    for level, found in mos_results(system, bands, n_resamples=n_resamples, seed=seed):
-        eer = "-" if found.eer is None else f"{100 * found.eer:.2f}"
-        ends = [f"{100 * end:.2f}" for end in (found.low, found.high) if end is not None]
+    system = System("scores", keys.path, scores, keys.bonafide, units=units)
+    lines = ["", f"{'MOS':<{width}}     eer  {f'95 % (by {units.unit})':>17}  bona fide  spoof"]
+    for level, band in mos_results(system, bands, n_resamples=n_resamples, seed=seed):
+        eer = "-" if band.eer is None else f"{100 * band.eer:.2f}"
+        ends = [f"{100 * end:.2f}" for end in (band.low, band.high) if end is not None]
         interval = " to ".join(ends) or "-"
-        lines.append(f"{level:<{width}}  {eer:>6}  {interval:>15}  {found.n_bonafide:>9}  {found.n_spoof:>5}")
-    rho = [correlation(mos[here], scores[here]).spearman for here in (keys.bonafide, ~keys.bonafide)]
-    told = ["-" if value is None else f"{value:+.3f}" for value in rho]
+        lines.append(f"{level:<{width}}  {eer:>6}  {interval:>17}  {band.n_bonafide:>9}  {band.n_spoof:>5}")
+    rho = [correlation(mos[of_class], scores[of_class]).spearman for of_class in (keys.bonafide, ~keys.bonafide)]
+    texts = ["-" if value is None else f"{value:+.3f}" for value in rho]
     alone = equal_error_rate(mos[keys.bonafide], mos[~keys.bonafide]).eer
     return [
         *lines,
-        f"correlation of MOS and score (Spearman): bona fide {told[0]}, spoof {told[1]}",
+        f"correlation of MOS and score (Spearman): bona fide {texts[0]}, spoof {texts[1]}",
         f"eer of MOS alone as a detector: {100 * alone:.2f}",
     ]
 

@@ -25,7 +25,9 @@ from eval_metrics import equal_error_rate
 from model import load_detector
 from qamo.audio import load as audio
 from qamo.command import Parser, run_command
-from qamo.config.load import load_config
+from qamo.config.load import (
+    read_run_config,
+)
 from qamo.export.onnx import export_onnx, quantize
 from qamo.inference.scorer import open_scorer
 from qamo.inference.scorer_torch import window_of
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
-    sets = labelled_sets(load_config(args.run / "config.yaml"), args.n)
+    sets = labelled_sets(read_run_config(args.run / "config.yaml"), args.n)
     window = window_of(args.run)
     with tempfile.TemporaryDirectory() as folder:
         full, small = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"

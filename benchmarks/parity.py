@@ -23,18 +23,22 @@ import transformers
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import row, table
-from benchmarks.parity_checks import frontend, heads, other, scores, training
+from benchmarks.parity_checks import frontend, heads, initial, other, scores, training
 from benchmarks.parity_checks.goldens import CHECKS, GOLDENS, VERSIONS
+from benchmarks.parity_file import FIRST_STEP
 from qamo import InputError
 from qamo.command import Parser, run_command
 from qamo.files import write_text
 
-SUBJECTS = [module.__name__ for module in (frontend, scores, training, heads, other)]  # in the order of the table
+SUBJECTS = [
+    module.__name__ for module in (frontend, scores, initial, training, heads, other)
+]  # in the order of the table
 
 
 def lines(*, full: bool) -> Iterator[str]:
     """A Markdown table, one row a check."""
     yield "<!-- Written by benchmarks/parity.py; `make parity` writes it anew. -->"
+    yield FIRST_STEP
     yield f"Original: {VERSIONS}, CPU.  "
     yield (
         f"This program: Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, "

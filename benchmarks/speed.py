@@ -91,8 +91,8 @@ def tables(found: dict[str, Any]) -> str:
     for name, figures in measured.items():
         failed = figures.get("failed")
         lines += [f"**{name}** cannot run here: {failed}", ""] if failed else PARTS[name][1](figures)
-    if "versions" in measured.get("scoring", {}) and "versions" in measured.get("data", {}):
-        lines += scoring.projection(measured["scoring"], measured["data"])
+    if "versions" in measured.get("scoring", {}):
+        lines += scoring.projection(measured["scoring"])
     return "\n".join(lines)
 
 

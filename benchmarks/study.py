@@ -30,8 +30,8 @@ from qamo import InputError, files
 from qamo.command import Parser, run_command
 from qamo.config.load import load_config, parse_assignments
 from qamo.config.schema import Config
-from qamo.evaluation.intervals import bootstrap_difference
-from qamo.evaluation.resampling import resampled_eers
+from qamo.evaluation.percentile import bootstrap_difference
+from qamo.evaluation.resampling import Sorted, resampled_eers
 from qamo.training.folder import MODEL, RunFolder
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.scores import read_scores
@@ -218,7 +218,7 @@ def _scored(each: Cell, set_name: str, keys: Keys) -> Scored:
     pair = values[keys.bonafide], values[~keys.bonafide]
     every = np.arange(len(keys))  # every trial its own group: one draw of trials for all cells
     groups = every[keys.bonafide], every[~keys.bonafide]
-    draws = 100 * resampled_eers(*pair, n_resamples=N_RESAMPLES, seed=0, groups=groups)
+    draws = 100 * resampled_eers(Sorted.of(*pair), n_resamples=N_RESAMPLES, seed=0, groups=groups)
     return Scored(result["eer"], pair, draws)
 
 

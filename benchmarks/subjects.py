@@ -19,6 +19,7 @@ from qamo.config.parts import ModelConfig
 from qamo.config.schema import Config, ScoreConfig
 from qamo.evaluation.score_set import score_trials
 from qamo.training.loader import read_by_threads
+from qamo.training.precision import resolved
 from qamo.training.signals import StopFlag
 from qamo.trials.keys import read_keys
 
@@ -43,7 +44,12 @@ def detector(**config: Any) -> Detector:
 
 
 def score(detector: Detector, paths: list[Path], out: Path, batch_size: int, precision: str) -> None:
-    """Recordings to a score file, on the CPU."""
+    """Recordings to a score file, on the CPU.
+
+    Raises:
+        InputError: this processor would emulate the precision, which takes hours.
+    """
+    precision = resolved(precision, "cpu", "precision")
     source = data_utils.ScoreSet(paths, window_samples=WINDOW_SAMPLES)
     out.unlink(missing_ok=True)
     out.with_name(out.name + ".json").unlink(missing_ok=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import logging
 import os
 import sys
@@ -20,11 +19,12 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypedDict
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
-from qamo.command import DONE, Parser, run_command  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
+from qamo.command import DONE, Parser, number, run_command  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
 from builder import card, fetch, recipe, speakers, synthesis  # noqa: E402
 from qamo import InputError, files, progress  # noqa: E402
 from qamo.quality.cache import predict_files  # noqa: E402
@@ -41,8 +41,8 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("--size", choices=["quick", "full"], default="full")
     add("--out", type=Path, help="folder of the corpus (database/mini or database/mini-quick)")
-    add("--seed", type=int, default=1234)
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
+    add("--seed", type=number(int, 0, 2**63 - 1), default=1234)
+    add("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes (one a core)")
     add("--downloads", type=Path, default=ROOT / "database" / "downloads", help="folder of the archives")
     add("--offline", action="store_true", help="use what the download folder holds and fetch nothing")
     add("--check", action="store_true", help="compare a built corpus with its manifest, and stop")
@@ -56,8 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command(args: argparse.Namespace) -> int:
     out = args.out or ROOT / "database" / ("mini" if args.size == "full" else "mini-quick")
     progress.start_log()
-    if args.seed < 0 or args.jobs < 1:
-        raise InputError(f"expected --seed >= 0 and --jobs >= 1, found {args.seed} and {args.jobs}")
     if args.check:
         print(f"{out}: {check(out)} files are as the manifest says")
         return DONE
@@ -110,6 +108,13 @@ def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: 
     print(f"{out}: {n_bonafide} bona fide and {len(clips) - n_bonafide} spoofed clips in {minutes:.1f} min")
 
 
+class Manifest(TypedDict):
+    """A finished corpus: what it was built from, and the SHA-256 of each file."""
+
+    identity: dict[str, Any]
+    files: dict[str, str]
+
+
 def check(out: Path) -> int:
     """Compare every file of a built corpus with the manifest -> how many there are.
 
@@ -118,7 +123,7 @@ def check(out: Path) -> int:
     """
     if not (out / "manifest.json").exists():
         raise InputError(f"{out}: holds no manifest.json, so no finished corpus; run build_mini.py without --check")
-    expected = json.loads((out / "manifest.json").read_text())["files"]
+    expected = files.read_json(out / "manifest.json", Manifest)["files"]
     for name, digest in expected.items():
         path = out / name
         if not path.exists() or files.sha256(path) != digest:
@@ -131,7 +136,7 @@ def _finished(out: Path, wish: dict[str, object]) -> bool:
     manifest = out / "manifest.json"
     if not manifest.exists():
         return False
-    built = json.loads(manifest.read_text())
+    built = files.read_json(manifest, Manifest)
     found = {key: built["identity"].get(key) for key in wish}
     if found != wish:
         raise InputError(f"{out}: holds a corpus of {found}, wanted {wish}; remove it or choose another --out")
@@ -142,7 +147,7 @@ def _claim(out: Path, identity: dict[str, object]) -> None:
     """Mark the folder with what is being built, so that two recipes never mix in it."""
     out.mkdir(parents=True, exist_ok=True)
     marker = out / "building.json"
-    if marker.exists() and json.loads(marker.read_text()) != identity:
+    if marker.exists() and files.read_json(marker, dict) != identity:
         raise InputError(f"{out}: was begun with another recipe, other packages or libraries; remove it, then build")
     files.write_json(marker, identity)
 
@@ -198,7 +203,7 @@ def _write_manifest(out: Path, identity: dict[str, object]) -> None:
     listed = sorted(
         path
         for path in out.rglob("*")
-        if path.is_file() and path.name not in ("building.json", "manifest.json", "mos.cache", ".lock")
+        if path.is_file() and path.name not in ("building.json", "manifest.json", "mos.cache", ".lock", ".holder")
     )
     digests = {path.relative_to(out).as_posix(): files.sha256(path) for path in listed}
     files.write_json(out / "manifest.json", {"identity": identity, "files": digests})

@@ -3,10 +3,12 @@
     python database/prepare.py la2019 --from ~/corpora/LA --mos train_mos.txt dev_mos.txt
     python database/prepare.py la2021 --from ~/corpora/ASVspoof2021_LA_eval ~/corpora/keys
     python database/prepare.py itw --from ~/corpora/release_in_the_wild
+    python database/prepare.py authors
 
 la2019     ASVspoof 2019 LA (train, dev)       la2021, df2021   ASVspoof 2021 LA, DF (eval)
 itw        In-the-Wild                         for              Fake-or-Real, for-norm, testing
 asvspoof5  ASVspoof 5, track 1 (train, dev, eval), with a config to run it by
+authors    the authors' MOS protocols, evaluation lists and keys (4 MB), fetched from their repository and checked
 
 --from is searched for what the archives of the corpus unpack to, however deep (to six folders) it lies; links that lead
 out of it are not followed. Recordings are linked, not copied. Nothing is written unless everything is there; what is
@@ -26,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
 from corpora.asvspoof import prepare_2021, prepare_asvspoof5, prepare_la2019  # noqa: E402
+from corpora.authors import ENVIRONMENT, fetch_authors, fetched, report  # noqa: E402
 from corpora.plan import COUNTS, Plan, carry_out, read_mos  # noqa: E402
 from corpora.search import Search  # noqa: E402
 from corpora.wild import prepare_for, prepare_itw  # noqa: E402
@@ -45,7 +48,7 @@ CORPORA: dict[str, Callable[[Plan], None]] = {
 def build_parser() -> Parser:
     parser = Parser("prepare.py", __doc__)
     add = parser.add_argument
-    add("corpus", choices=CORPORA)
+    add("corpus", choices=(*CORPORA, "authors"))
     add("--from", dest="sources", type=Path, nargs="+", default=[], metavar="DIR", help="what to search")
     add("--to", type=Path, default=ROOT / "database", help="data.database_path (database)")
     add("--authors", type=Path, metavar="DIR", help="the authors' database/: link its lists and keys")
@@ -54,6 +57,7 @@ def build_parser() -> Parser:
     add("--any-count", action="store_true", help="a part of a corpus: do not compare its counts")
     add("--no-links", action="store_true", help="print the config keys of the recordings, link nothing")
     add("--force", action="store_true", help="replace files that hold something else")
+    add("--url", default="", help=f"with authors: a mirror of their repository at its commit (or {ENVIRONMENT})")
     add("--dry-run", action="store_true", help="say what would be done, and stop")
     return parser
 
@@ -63,17 +67,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
+    if args.corpus == "authors":
+        done, failed = fetch_authors(args.to.absolute(), url=args.url, force=args.force)
+        print(report(done, failed))
+        for sentence in failed:
+            print(f"prepare.py: {sentence}", file=sys.stderr)
+        return INPUT_ERROR if failed else DONE
+    if args.url:
+        raise InputError("--url has no effect but with authors; leave it out")
     if not args.sources and not args.authors:
         raise InputError("expected --from DIR with the corpus, or --authors DIR, found neither")
     if args.mos and (args.authors or args.corpus in ("la2021", "df2021")):
         raise InputError(
             "--mos: the files of the authors and the keys of ASVspoof 2021 take no MOS; give it to report.py --mos"
         )
+    theirs = [args.authors] if args.authors else [] if args.mos else fetched(args.to.absolute(), args.corpus)
     plan = Plan(
         args.corpus,
         to=args.to.absolute(),
         search=Search(args.sources),
-        authors=Search([args.authors]) if args.authors else None,
+        authors=Search(theirs) if theirs else None,
         mos=read_mos(args.mos),
         counts={} if args.any_count else COUNTS[args.corpus],
         links_recordings=not args.no_links,

@@ -1,7 +1,7 @@
 """The one beginning and end of every command: its parser, its exit status, one sentence for a mistake.
 
     0    done
-    1    the reader of the output went away (`| head -1`); nothing is said
+    1    the reader of the output went away (`| head -1`), of which nothing is said, or there was none (`>&-`)
     2    something to correct: one sentence on standard error
     130  stopped by Ctrl-C, as shells have it
 
@@ -11,16 +11,19 @@ Commands import this module first, so that Ctrl-C is understood while the others
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from qamo import InputError
+from qamo import InputError, __version__
 
+N = TypeVar("N", int, float)
 DONE, CLOSED_PIPE, INPUT_ERROR, STOPPED = 0, 1, 2, 130
 
 WORDS = {  # of the operating system's errors that a person can do something about
@@ -47,6 +50,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.add_argument("--version", action="version", version=f"{prog} of qamo {__version__}")
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].split("=")[0]
@@ -55,22 +59,73 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def number(kind: type[N], low: float, high: float) -> Callable[[str], N]:
+    """The type of a flag: a whole number or a float from `low` to `high`, both included."""
+
+    def read(text: str) -> N:
+        with contextlib.suppress(ValueError):
+            if low <= (value := kind(text)) <= high:  # NaN is not
+                return value
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"expected {what} from {low:,} to {high:,}, found {text:.40}")
+
+    return read
+
+
 def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (the process's own where None), run `command`, and return the exit status."""
-    args = parser.parse_intermixed_args(argv)
     try:
-        status = command(args)
+        status = command(parser.parse_intermixed_args(argv))
         sys.stdout.flush()
+        if isinstance(sys.stdout, _Closed) and sys.stdout.n_lost:
+            return _said(parser, "standard output is closed, so nobody saw what was found", CLOSED_PIPE)
         return status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to at its end
         return CLOSED_PIPE
     except (InputError, OSError) as error:
-        print(f"{parser.prog}: {sentence(error)}", file=sys.stderr)
-        return INPUT_ERROR
+        return _said(parser, sentence(error), INPUT_ERROR)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped", file=sys.stderr)
-        return STOPPED
+        return _said(parser, "stopped", STOPPED)
+    finally:
+        _settle()
+
+
+def _said(parser: Parser, text: str, status: int) -> int:
+    with contextlib.suppress(OSError):  # where standard error takes nothing, the status has to do
+        print(f"{parser.prog}: {text}", file=sys.stderr, flush=True)
+    return status
+
+
+def _settle() -> None:
+    """Leave nothing in standard output that Python would fail to write at its end, with a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Closed(io.TextIOBase):
+    """In place of a standard output that was closed before the command began (`>&-`)."""
+
+    n_lost = 0
+
+    def write(self, text: str) -> int:
+        self.n_lost += len(text)
+        return len(text)
+
+
+def _open_streams() -> None:
+    """See that the three standard streams are there and print any name, whatever the terminal's alphabet."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # or the next file would take the number, and be written to by libraries
+    sys.stdout = sys.stdout or _Closed()
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and (stream.errors == "strict" or stream.encoding.lower() != "utf-8"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def sentence(error: BaseException) -> str:
@@ -89,3 +144,4 @@ def _without_traceback(kind: type[BaseException], error: BaseException, trace: T
 
 
 sys.excepthook = _without_traceback
+_open_streams()

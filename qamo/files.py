@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, BinaryIO, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from qamo import InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OPEN_FILES = ("/dev/fd/", "/dev/std", "/proc/")  # what a shell or a process has open already
+NULL_DEVICE = os.makedev(1, 3)  # /dev/null
+JSON_WORDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
+JSON_WORDS |= {bool: "true or false", type(None): "null"}
+T = TypeVar("T")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)|-")  # "-" stands for none
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as `replacing` names them
 
 
@@ -28,18 +35,26 @@ _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as `replacing` names them
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success rename it to `path`, on error leave `path` as it was.
 
+    Of a symbolic link the file that it names is replaced. A device or a pipe is written into, not replaced.
     `durable` waits for the disk before the rename; only what can be made again may do without.
 
     Raises:
-        InputError: the disk is full, or a limit on file sizes or a quota is reached.
+        InputError: the disk is full, a limit on file sizes or a quota is reached, or nobody reads the pipe.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if _is_stream(path):
+        with _into(path) as temporary:
+            yield temporary
+        return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))  # links that lead in a circle
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         if durable:
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -51,10 +66,145 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _is_stream(path: Path) -> bool:
+    """Whether bytes go into what stands at `path`, rather than a file being put in its place."""
+    if str(path).startswith(OPEN_FILES):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextlib.contextmanager
+def _into(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; on success write what it holds into the device or pipe at `path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / (path.name or "output")
+        yield temporary
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a reader: ENXIO
+            os.set_blocking(descriptor, True)
+            with open(temporary, "rb") as source, open(descriptor, "wb") as stream:
+                shutil.copyfileobj(source, stream)
+        except OSError as error:
+            if error.errno != errno.ENXIO and error.errno not in NO_ROOM:
+                raise
+            reason = "nobody reads from it" if error.errno == errno.ENXIO else os.strerror(error.errno)
+            raise InputError(f"{path}: cannot be written ({reason})") from None
+
+
+def kind_of(path: Path) -> str:
+    """What stands at `path`, in words: a file, a folder, a pipe, ... or nothing."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to nothing" if os.path.islink(path) else "no such file"
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a file")
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """Open a file to read its bytes. Anything that could be waited for, or read once only, is refused.
+
+    Raises:
+        InputError: a pipe, a socket or a device stands there (/dev/null counts as an empty file).
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe opens at once, written to or not
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode) and not (stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE):
+        os.close(descriptor)
+        raise InputError(f"{path}: is {kind_of(Path(path))}, expected a file; write its content to one first")
+    return open(descriptor, "rb")
+
+
+def read_bytes(path: Path | str, at_most: int) -> bytes:
+    """The bytes of a file, one more than `at_most` where it is longer; InputError as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read(at_most + 1)
+
+
+def read_text(path: Path | str) -> str:
+    """The text of a file, its lines ending in newlines alone.
+
+    Raises:
+        InputError: it is not UTF-8, or as `open_regular`.
+    """
+    with open_regular(path) as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text in UTF-8 (byte {error.start} is {content[error.start]:#04x})") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: Path | str, shape: type[T]) -> T:
+    """The JSON in a file, whose values must have the types that `shape` says: dict, or a TypedDict of what is read.
+
+    Raises:
+        InputError: they have not, or as `read_text`.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON, or cut off ({error}); copy it again, or make it anew") from None
+    checked: T = typed(value, shape, path)
+    return checked
+
+
+def typed(value: Any, shape: Any, where: object, part: str = "") -> Any:
+    """`value` as it is, if its parts have the types of `shape`; else an InputError that names `where` and the part.
+
+    Args:
+        shape: a plain type, dict[str, X], a union, Any, or a TypedDict of what is read.
+    """
+    if shape is Any:
+        return value
+    if get_origin(shape) in (Union, UnionType):
+        kinds = get_args(shape)
+    elif is_typeddict(shape):
+        kinds, hints = (dict,), get_type_hints(shape)
+    else:
+        kinds = (get_origin(shape) or shape,)
+    allowed = tuple(kinds) + ((int,) if float in kinds else ())
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join(JSON_WORDS.get(kind, kind.__name__) for kind in kinds)
+        raise InputError(f"{where}: {part or 'its content'}: expected {names}, found {value!r:.60}; make the file anew")
+    if is_typeddict(shape):
+        if missing := shape.__required_keys__ - value.keys():
+            raise InputError(
+                f"{where}: {part or 'its content'}: {', '.join(sorted(missing))} missing; make the file anew"
+            )
+        for key in hints.keys() & value.keys():
+            typed(value[key], hints[key], where, f"{part}.{key}" if part else key)
+    elif get_origin(shape) is dict:
+        for key, item in value.items():
+            typed(item, get_args(shape)[1], where, f"{part}.{key}" if part else key)
+    return value
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def as_cell(value: Any) -> Any:
+    """A cell of a CSV file that no spreadsheet takes for a formula: names come from other people's lists."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return value
+    return value if _NUMBER.fullmatch(value) else f"'{value}"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -129,19 +279,22 @@ def holding(folder: Path, *, doing: str) -> Iterator[None]:
     Raises:
         InputError: another process holds the folder.
     """
+    from filelock import FileLock, Timeout
+
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
-        try:
-            # A POSIX lock, not flock: the workers that read recordings inherit the open file, and when a run is
-            # killed they would hold it for some seconds more.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise InputError(
-                f"{folder}: in use by another process ({file.read().strip() or 'unknown'}); "
-                f"wait until it ends, or choose another --name before {doing}"
-            ) from None
-        file.truncate(0)
-        file.write(f"pid {os.getpid()}, {doing}")
-        file.flush()
+    holder = folder / ".holder"
+    try:
+        # Forked loading processes must not inherit the lock, or it would outlive a killed run by some seconds.
+        lock = FileLock(folder / ".lock", blocking=False)
+        lock.acquire()
+    except Timeout:
+        said = holder.read_text(encoding="utf-8").strip() if holder.is_file() else ""
+        raise InputError(
+            f"{folder}: in use by another process ({said or 'unknown'}); "
+            f"wait until it ends, or choose another --name before {doing}"
+        ) from None
+    try:
+        holder.write_text(f"pid {os.getpid()}, {doing}", encoding="utf-8")
         yield
+    finally:
+        lock.release()

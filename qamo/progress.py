@@ -48,12 +48,13 @@ def progress(
             last = now
             rate = (done - initial) / (now - start)
             remaining = f", {_duration((total - done) / rate)} left" if total and rate > 0 else ""
-            log.info("%s: %d of %s %ss, %.1f a second%s", label, done, total or "?", unit, rate, remaining)
+            log.info("%s: %d of %s %ss, %s%s", label, done, total or "?", unit, _speed(rate, unit), remaining)
 
 
 def is_first_process() -> bool:
     """Whether this is the one of several processes that speaks for all."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))  # of torchrun, srun, Lightning
+    return int(next((rank for rank in ranks if rank), 0)) == 0
 
 
 def start_log(path: Path | None = None, *, verbose: bool = True) -> None:
@@ -87,6 +88,10 @@ class _Stderr(logging.StreamHandler):
         else:
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
+
+
+def _speed(rate: float, unit: str) -> str:
+    return f"{rate:.1f} a second" if rate >= 1 or rate <= 0 else f"{1 / rate:.1f} s each {unit}"
 
 
 def _duration(seconds: float) -> str:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import tiny_corpus
+from tests.support.reports import CHROMIUM
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background by a shell that keeps Ctrl-C from it: commands under test would inherit that.
@@ -38,3 +41,15 @@ def trained_run(built_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
     config = str(built_corpus / "config.yaml")
     assert main.main(["--config", config, "--name", "tiny", f"run.runs={runs}", "train.max_epochs=6"]) == 0
     return runs / "tiny"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium with a made-up microphone."""
+    from playwright import sync_api
+
+    flags = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--mute-audio"]
+    with sync_api.sync_playwright() as p:
+        made = p.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield made
+        made.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from qamo import InputError
+from qamo import InputError, __version__
 from qamo.command import Parser, run_command, sentence
 
 ROOT = Path(__file__).parents[1]
@@ -72,3 +73,11 @@ def test_a_reader_that_goes_away_ends_a_command_in_silence():
     )
     assert done.stdout.split() == ["0", "1"]
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["main", "inference", "predict_mos", "report", "export", "serve", "score_ood_dataset"])
+def test_every_command_says_its_version(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(name).main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"{name}.py of qamo {__version__}\n"

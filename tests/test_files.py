@@ -102,7 +102,7 @@ def test_a_held_folder_is_refused_and_free_again_once_its_holder_is_killed(tmp_p
         holder.wait()
         # Its worker lives on for a while and has inherited the open lock file; the lock must not live on with it.
         with files.holding(tmp_path, doing="scoring"):
-            assert (tmp_path / ".lock").read_text() == f"pid {os.getpid()}, scoring"
+            assert (tmp_path / ".holder").read_text() == f"pid {os.getpid()}, scoring"
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
 

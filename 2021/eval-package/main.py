@@ -32,13 +32,13 @@ from eval_metrics import EER, det_of_sorted, eer_of_det, score_warnings, tdcf_of
 from qamo import InputError, files  # noqa: E402
 from qamo.command import Parser, run_command  # noqa: E402
 from qamo.evaluation import tdcf  # noqa: E402
-from qamo.evaluation.intervals import Interval, bootstrap_eer  # noqa: E402
+from qamo.evaluation.intervals import LEVEL, N_RESAMPLES, SEED, UNITS, Interval, Units, eer_interval, units_of  # noqa: E402
 from qamo.trials import asv, tables  # noqa: E402
 from qamo.trials.keys import ARCHIVES, ARCHIVES_URL, PA_HIDDEN, Keys, in_subset, read_keys  # noqa: E402
 from qamo.trials.scores import read_scores  # noqa: E402
+from qamo.trials.tables import Columns  # noqa: E402
 
 SUBSETS = ["progress", "eval", "hidden", "hidden1_PA", "hidden2_PA"]
-N_RESAMPLES, SEED, LEVEL = 1000, 0, 0.95  # of the interval of the pooled EER in --json and --csv
 
 
 class Trials(NamedTuple):
@@ -48,15 +48,19 @@ class Trials(NamedTuple):
     is_bonafide: np.ndarray  # (N,) bool
     rows: list[np.ndarray]  # (N,) bool each
     columns: list[np.ndarray]
+    units: Units  # what the interval of the pooled EER resamples
 
 
-def sort_trials(track: str, scores: np.ndarray, is_bonafide: np.ndarray, columns: dict[str, np.ndarray]) -> Trials:
+def sort_trials(
+    track: str, scores: np.ndarray, is_bonafide: np.ndarray, columns: dict[str, np.ndarray], units: Units
+) -> Trials:
     """Sort once; every cell is then a choice from the sorted trials, and needs no sort of its own."""
     order = np.lexsort((~is_bonafide, scores))
     is_bonafide = is_bonafide[order]
+    units = units if units.codes is None else units._replace(codes=units.codes[order])
     columns = {column: texts[order] for column, texts in columns.items()}
     rows, columns_ = (passing(axis[track], columns, is_bonafide) for axis in (ROWS, COLUMNS))
-    return Trials(scores[order], is_bonafide, rows, columns_)
+    return Trials(scores[order], is_bonafide, rows, columns_, units)
 
 
 class Tables(NamedTuple):
@@ -126,6 +130,7 @@ def build_parser() -> Parser:
     parser.add_argument("--c012-path", help="file of t-DCF coefficients to read, or to write with --recompute-c012")
     parser.add_argument("--json", type=Path, help="write the tables with full precision, and the pooled EER's interval")
     parser.add_argument("--csv", type=Path, help="the same, a line for each cell")
+    parser.add_argument("--unit", choices=UNITS, help="what that interval resamples (default: speakers, or trials)")
     return parser
 
 
@@ -182,7 +187,8 @@ def read_inputs(args: argparse.Namespace, folder: Path) -> tuple[str | None, Key
     if subset in PA_HIDDEN and track != "PA" and (track == "DF" or args.c012_path is None):
         raise InputError(f"--subset {subset} is a subset of the track PA; {track} has progress, eval and hidden")
     c012_path = None if track == "DF" else choose_c012_path(args, folder)
-    keys = read_keys(key_path, columns=key_columns(track))
+    of_interval = ["speaker", "attack"] if args.json or args.csv or args.unit else []
+    keys = read_keys(key_path, columns=[*key_columns(track), *of_interval])
     if keys.track != track:
         raise InputError(f"{key_path}: this is the key of {keys.track}, not of {track}; check --metadata")
     return c012_path, keys, keys.align(read_scores(args.cm_score_file, finite=False, tabs=False), exact=True)
@@ -247,8 +253,10 @@ def choose_trials(args: argparse.Namespace, keys: Keys, scores: np.ndarray) -> T
         )
     if not finite.all():
         note(f"{int((~finite).sum())} scores outside the subset {args.subset} are NaN or infinite")
-    columns = {column: keys.columns.raw[column][chosen] for column in key_columns(args.track)}
-    return sort_trials(args.track, scores[chosen], keys.bonafide[chosen], columns)
+    columns = {column: texts[chosen] for column, texts in keys.columns.raw.items()}
+    is_bonafide = keys.bonafide[chosen]
+    units = units_of(Columns(columns), is_bonafide, args.unit, path=keys.path)
+    return sort_trials(args.track, scores[chosen], is_bonafide, columns, units)
 
 
 def read_c012(path: Path, args: argparse.Namespace, folder: Path) -> tdcf.C012:
@@ -291,7 +299,8 @@ def pooled_interval(trials: Trials) -> Interval | None:
     bonafide, spoof = trials.scores[trials.is_bonafide], trials.scores[~trials.is_bonafide]
     if not len(bonafide) or not len(spoof):
         return None
-    return bootstrap_eer(bonafide, spoof, n_resamples=N_RESAMPLES, seed=SEED, level=LEVEL)
+    groups = trials.units.groups(trials.is_bonafide, ~trials.is_bonafide)
+    return eer_interval(bonafide, spoof, unit=trials.units.unit, groups=groups)
 
 
 def as_json(args: argparse.Namespace, trials: Trials, result: Tables, interval: Interval | None) -> dict[str, Any]:
@@ -311,8 +320,8 @@ def as_json(args: argparse.Namespace, trials: Trials, result: Tables, interval: 
         "pooled": {
             "eer": None if blank else result.pooled.eer,
             "threshold": None if blank else result.pooled.threshold,
-            "eer_interval": interval,
-            "interval": {"level": LEVEL, "method": "bootstrap by trial", "n_resamples": N_RESAMPLES, "seed": SEED},
+            "eer_interval": interval and interval[:2],
+            "interval": interval and {**interval.facts, "level": LEVEL, "n_resamples": N_RESAMPLES, "seed": SEED},
             "min_tdcf": None if result.min_tdcf is None else nulled(result.min_tdcf)[-1][-1],
         },
         "rows": [row.level for row in ROWS[args.track]],
@@ -329,8 +338,9 @@ def as_csv(track: str, result: Tables, interval: Interval | None) -> str:
     writer.writerow(["row", "column", "eer", "min_tdcf", "eer_low", "eer_high"])
     for (i, row), (j, column) in itertools.product(enumerate(ROWS[track]), enumerate(COLUMNS[track])):
         cells = [result.eer[i, j], math.nan if result.min_tdcf is None else result.min_tdcf[i, j]]
-        bounds = interval if interval and row is POOLED and column is POOLED else (math.nan, math.nan)
-        texts = ["" if math.isnan(value) else repr(float(value)) for value in (*cells, *bounds)]
+        pooled = row is POOLED and column is POOLED
+        bounds = interval[:2] if interval and pooled else (None, None)
+        texts = ["" if value is None or math.isnan(value) else repr(float(value)) for value in (*cells, *bounds)]
         writer.writerow([row.level, column.level, *texts])
     return out.getvalue()
 

@@ -23,6 +23,7 @@ def measure(rounds: int, batch_size: int) -> dict[str, Any]:
     batch = wave, torch.arange(batch_size) % 2 == 0, torch.zeros(batch_size, dtype=torch.int64)
 
     def ours(number_format: str, *, checkpointing: bool = False, chunks: int = 1) -> None:
+        precision.resolved(number_format, "cpu", "precision")
         detector.train()
         network = detector.frontend.network
         if checkpointing:

@@ -11,6 +11,7 @@ an `InputError` with the file's name. Imports the ground and no PyTorch.
     mixing.py       decoded blocks of any rate and channels become waves at 16 kHz
     diagnostics.py  duration, level, bandwidth, clipping, speech, channels; the warnings drawn from them
     windows.py      long recordings as windows
+    speech.py       signs that a recording is no speech
     rawboost.py     RawBoost augmentation
 """
 

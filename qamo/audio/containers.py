@@ -19,7 +19,8 @@ from qamo.audio import flac
 
 HEAD_BYTES = 512
 SCAN_BYTES = 1 << 20
-TAIL_BYTES = 16_384  # behind the last FLAC frame: tags
+TAIL_BYTES = 4_096  # behind the last FLAC frame: tags
+MAX_CHUNKS = 100_000  # looked at; an hour in fragments has some thousand
 SLACK_S = 0.02  # what a header may be wrong by without a word
 UNSPOKEN = range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_FF00, 1 << 32), range((1 << 63) - 4096, 1 << 64)  # "unknown"
 EXTRA = {b"LIST", b"id3 ", b"ID3 ", b"JUNK", b"junk", b"bext", b"iXML", b"_PMX", b"PAD ", b"FLLR", b"cue ", b"smpl"}
@@ -145,11 +146,10 @@ def _behind_id3(file: BinaryIO, size: int) -> int:
 
 
 def _found(file: BinaryIO, mark: bytes, start: int, end: int) -> Iterator[int]:
-    """Places of a mark in [start, end)."""
+    """Places of a mark in [start, end); an expression finds a rare byte faster than `bytes.find` does four."""
+    pattern = re.compile(re.escape(mark))
     while start + len(mark) <= end and len(piece := _at(file, start, min(SCAN_BYTES, end - start))) >= len(mark):
-        place = -1
-        while (place := piece.find(mark, place + 1)) >= 0:
-            yield start + place
+        yield from (start + match.start() for match in pattern.finditer(piece))
         start += len(piece) - len(mark) + 1
 
 
@@ -161,7 +161,7 @@ def _flac(file: BinaryIO, start: int, size: int) -> Part:
     head = _at(file, start, 42)
     whole = len(head) == 42
     if total := int.from_bytes(head[18:26], "big") & (1 << 36) - 1:
-        longest = int.from_bytes(head[15:18], "big") or TAIL_BYTES  # frame in bytes
+        longest = int.from_bytes(head[15:18], "big") or 1 << 15  # frame in bytes
         from_tail = max(start, size - longest - TAIL_BYTES)
         whole = flac.end_of(_at(file, from_tail, size - from_tail), head) == total
     joined = any(_at(file, place + 5, 3) == b"\0\0\x22" for place in _found(file, b"fLaC", start + 42, size))
@@ -203,7 +203,9 @@ def _page_bytes(page: bytes) -> int:
 def _mp4(file: BinaryIO, start: int, size: int) -> list[Part]:
     """Files in a row start anew with their kind; without an index nothing can be read."""
     starts, place, indexed, cut = [start], start, False, False
-    while place + 8 <= size:
+    for _ in range(MAX_CHUNKS):
+        if place + 8 > size:
+            break
         head = _at(file, place, 16)
         length = int.from_bytes(head[:4], "big")
         if length == 1:
@@ -267,7 +269,9 @@ def _chunked(file: BinaryIO, start: int, size: int, head: bytes) -> list[Part]:
 def _chunks(file: BinaryIO, place: int, size: int, shape: _Shape) -> Iterator[tuple[bytes, int, int]]:
     """Name, start of the body and announced length of each chunk; a padding byte that was forgotten is understood."""
     head_bytes = shape.name_bytes + shape.size_bytes
-    while place + head_bytes <= size:
+    for _ in range(MAX_CHUNKS):
+        if place + head_bytes > size:
+            return
         head = _at(file, place, head_bytes)
         if shape.align == 2 and not _is_name(head[:4]) and _is_name(before := _at(file, place - 1, 4)):
             place, head = place - 1, before + _at(file, place + 3, 4)

@@ -48,7 +48,7 @@ class Facts(NamedTuple):
 class Caution(NamedTuple):
     """One reason to trust a score less."""
 
-    code: str  # silence, short, level, ...; of the reader: cut, damaged, scale, hot, cancel, channels, tracks
+    code: str  # silence, short, level, ..., not speech; of the reader: cut, damaged, scale, hot, cancel, channels, ...
     text: str  # a sentence without its full stop
 
 
@@ -58,7 +58,7 @@ def measure(wave: np.ndarray) -> Facts:
     speech = speech_frames(wave)
     return Facts(
         duration_s=len(wave) / SAMPLE_RATE,
-        level_dbfs=_loud(levels),
+        level_dbfs=loud_dbfs(levels),
         bandwidth_hz=bandwidth_hz(wave, speech),
         clipped_share=float(np.mean(np.abs(wave) >= CLIP_LEVEL)),
         speech_share=float(speech.mean()),
@@ -81,7 +81,7 @@ def speech_frames(wave: np.ndarray) -> np.ndarray:
     so that soft ends of words stay. Music and noise count as speech: this finds silence, not speakers.
     """
     levels = frame_levels_dbfs(wave)
-    active = levels > max(_loud(levels) - SPEECH_BELOW_LOUD_DB, SILENT_DBFS)
+    active = levels > max(loud_dbfs(levels) - SPEECH_BELOW_LOUD_DB, SILENT_DBFS)
     return np.convolve(active, np.ones(11), mode="same")[: len(active)] > 0.5 if len(active) > 11 else active
 
 
@@ -256,5 +256,5 @@ def _likeness(pair: np.ndarray, lag: int) -> list[float]:
     return [float(np.abs(np.r_[by_lag[: lag + 1], by_lag[-lag:]]).max() / np.sqrt(energy.prod()))]
 
 
-def _loud(levels: np.ndarray) -> float:
+def loud_dbfs(levels: np.ndarray) -> float:
     return float(np.percentile(levels, 95, method="higher"))

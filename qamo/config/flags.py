@@ -10,12 +10,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PosixPath
 from typing import Any, NamedTuple
 
+from qamo.command import number
 from qamo.config.keys import keys_of
 from qamo.config.load import load_config, parse_assignments, yaml_text
-from qamo.config.schema import Config
+from qamo.config.parts import ModelConfig
+from qamo.config.schema import MAX_SEED, Config
+from qamo.config.yaml_text import Text
 
-PRESETS: dict[str, dict[str, Any]] = {"code": {}, "paper": {"model.qamo.scale": 20.0, "model.qamo.score": "softmax"}}
-HEAD_NAMES = {"weighted_CCE": "wce", "ocsoftmax": "oc_softmax"}  # other spellings of the field
+PRESETS: dict[str, dict[str, Any]] = {
+    "code": {},
+    "paper": {"model.qamo.scale": 20.0, "model.qamo.score": "softmax"},
+    # The parent project (tcm_add): one Adam for all weights, RawBoost on every utterance.
+    "tcm": {"model.head": "wce", "train.lr": 1e-6, "train.head_lr": 1e-6, "data.rawboost.probability": 1.0},
+}
+HEAD_NAMES = {"weighted_cce": "wce", "ocsoftmax": "oc_softmax", "oc-softmax": "oc_softmax"}  # other spellings
+LOSS_NOTE = (
+    f"{ModelConfig.sentence('head')}. oc_softmax and wce train as qamo does: the paper does not describe those rows "
+    "further; --preset tcm has the WCE recipe of the parent project"
+)
 
 
 def switch(text: str) -> bool:
@@ -70,7 +82,7 @@ class Flag(NamedTuple):
 GROUPS: dict[str, list[Flag]] = {
     "what to train": [
         Flag("--model", "model.backend"),
-        Flag("--loss", "model.head", lambda name: HEAD_NAMES.get(name, name)),
+        Flag("--loss", "model.head", lambda name: HEAD_NAMES.get(name.lower(), name.lower()), LOSS_NOTE),
         Flag("--seed", "seed"),
         Flag("--batch_size", "train.batch_size"),
         Flag("--num_epochs", "train.patience", note="PATIENCE: epochs without a better dev loss (a historic name)"),
@@ -135,9 +147,16 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--preset",
         choices=PRESETS,
-        help="QAMO's constants: of the published code (default), or as the paper prints them",
+        help="code (default): QAMO's constants of the published code; paper: as the paper prints them; tcm: the parent "
+        "project's WCE recipe, one Adam at 1e-6 for all weights and RawBoost on every utterance",
     )
-    train.add_argument("--seeds", type=int, nargs="+", metavar="N", help="a run for each seed, then mean and deviation")
+    train.add_argument(
+        "--seeds",
+        type=number(int, 0, MAX_SEED),
+        nargs="+",
+        metavar="N",
+        help="a run for each seed, then mean and deviation",
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the keys that differ [config.yaml]")
     run.add_argument(
         "--check",
@@ -148,6 +167,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         "full decodes it",
     )
     run.add_argument("--print-config", action="store_true", help="print all settings as this command resolves them")
+    run.add_argument("--print-schema", action="store_true", help="print the JSON schema of config.yaml, for editors")
     run.add_argument("--resume", action="store_true", help="no effect: an interrupted run is always resumed")
     parser.add_argument("assignments", nargs="*", metavar="section.key=value", help="any key of config.yaml")
 
@@ -162,7 +182,8 @@ def overrides_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the arguments set, as dotted keys; lowest first: preset, flags, assignments."""
     overrides: dict[str, Any] = dict(PRESETS[args.preset]) if args.preset else {}
     values = {flag.key: getattr(args, flag.dest) for flag in FLAGS}
-    overrides |= {key: value for key, value in values.items() if value is not None}
+    # A flag's text is the text itself, whatever YAML would read in it.
+    overrides |= {k: Text(v) if isinstance(v, str) else v for k, v in values.items() if v is not None}
     return overrides | parse_assignments(args.assignments)
 
 

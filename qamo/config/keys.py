@@ -6,12 +6,16 @@ become the comments of config.yaml and the help of the flags; roles say what may
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache, partial
-from typing import Any, NamedTuple, TypeGuard, get_args
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from qamo.config.yaml_text import Word
 
 
 class Role(Enum):
@@ -38,21 +42,26 @@ free = partial(_key, Role.FREE)
 class Section(BaseModel):
     """Keys that belong together; frozen, and strict about unknown ones. Its docstring is its heading in config.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         for name, field in cls.model_fields.items():
-            if not is_section(field.annotation) and not (field.description and field.json_schema_extra):
+            if is_section(field.annotation):
+                continue
+            if not (field.description and field.json_schema_extra):
                 raise TypeError(
                     f"{cls.__name__}.{name}: declare it as {' or '.join(role.name.lower() for role in Role)}"
                 )
+            if not _has_ranges(field.annotation, field.metadata):
+                raise TypeError(f"{cls.__name__}.{name}: give its numbers a lowest and a highest value")
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_bool_for_number(cls, value: Any, info: Any) -> Any:
+    def _typed(cls, value: Any, info: Any) -> Any:
         annotation = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and annotation in (int, float):
+        value = _meant(value, _takes(annotation))
+        if isinstance(value, bool) and bool not in _takes(annotation) and {int, float} & _takes(annotation):
             raise ValueError(f"expected a number, found {value}")
         return value
 
@@ -93,3 +102,39 @@ def _keys_of(section: type[Section], prefix: str) -> Iterator[tuple[str, Key]]:
 def is_section(annotation: Any) -> TypeGuard[type[Section]]:
     """Whether a field is annotated as a section of keys."""
     return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _takes(annotation: Any) -> set[Any]:
+    """The plain types that a field holds, itself or as items: {str, NoneType} of `list[str] | None`."""
+    if get_origin(annotation) is Literal:
+        return {type(choice) for choice in get_args(annotation)}
+    if get_origin(annotation) is Annotated:
+        return _takes(get_args(annotation)[0])
+    if get_args(annotation):
+        return set().union(*map(_takes, get_args(annotation)))
+    return {annotation}
+
+
+def _meant(value: Any, takes: set[Any]) -> Any:
+    """A word of YAML as what a field of these types means by it."""
+    if isinstance(value, list):
+        return [_meant(item, takes) for item in value]
+    if not isinstance(value, Word):
+        return value
+    is_text = bool({str, Path} & takes) and not {int, float, bool} & takes
+    return value.value if not is_text or (value.value is None and NoneType in takes) else str(value)
+
+
+def _has_ranges(annotation: Any, metadata: Sequence[Any] = ()) -> bool:
+    """Whether every number that a field can hold has a lowest and a highest value."""
+    if get_origin(annotation) is Annotated:
+        return _has_ranges(get_args(annotation)[0], get_args(annotation)[1:])
+    if annotation in (int, float):
+        checks = [check for one in metadata for check in (getattr(one, "metadata", None) or [one])]
+        low, high = (
+            any(hasattr(check, a) or hasattr(check, b) for check in checks) for a, b in (("ge", "gt"), ("le", "lt"))
+        )
+        return low and high
+    if get_origin(annotation) is Literal:
+        return True
+    return all(_has_ranges(part, metadata) for part in get_args(annotation) if part is not ...)

@@ -17,11 +17,15 @@ from qamo import InputError
 from qamo.config.keys import Role, Section, keys_of
 from qamo.config.parts import ModelConfig
 from qamo.config.schema import Config
+from qamo.config.yaml_text import Dumper, Text, parse
+from qamo.files import read_text
 
 log = logging.getLogger(__name__)
 
 # Old names of keys, which are still accepted, and their names of today, in the same section.
 RENAMED = {"data.rawboost.share": "data.rawboost.probability"}
+# Keys that came later, and what runs and checkpoints that were made before them did.
+ADDED = {"model.conformer_tcm.init": "independent"}
 WIDTH, LONGEST_LEFT = 120, 40  # columns of the YAML that is written, and of a line whose comment stands beside it
 HEADER = """\
 Every setting, with what it means. A YAML file for --config needs only the keys that differ from the defaults.
@@ -30,9 +34,6 @@ a command resolves to, and `python main.py --config /dev/null --print-config > c
 
 A run that is resumed must have the settings that it was started with, but for these and all of score, eval and run:
 """
-
-# Those in C, where PyYAML has them, read and write 15 times as fast.
-_Loader, _Dumper = (getattr(yaml, f"C{kind}", getattr(yaml, kind)) for kind in ("SafeLoader", "SafeDumper"))
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -50,6 +51,22 @@ def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -
         raise InputError(_explain(error, "command line" if path is None else str(path), overrides)) from None
 
 
+def read_run_config(path: Path) -> Config:
+    """The config.yaml of a run folder; a key that came after the run was made has the value that the run had.
+
+    Raises:
+        InputError: as for `load_config`.
+    """
+    written = flat(_read_yaml(path))
+    return load_config(path, {key: value for key, value in ADDED.items() if key not in written})
+
+
+def with_added(model_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The model config of a checkpoint, with the keys that came after it was written."""
+    added = {key.removeprefix("model."): value for key, value in ADDED.items() if key.startswith("model.")}
+    return _merged(_laid(added), model_config)
+
+
 def parse_assignments(words: Sequence[str]) -> dict[str, str]:
     """`section.key=value` words -> {dotted key: text}."""
     assignments = {}
@@ -59,6 +76,11 @@ def parse_assignments(words: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{word!r}: expected section.key=value, for example train.batch_size=8")
         assignments[key] = value
     return assignments
+
+
+def given_keys(overrides: Mapping[str, Any]) -> list[str]:
+    """The dotted keys that overrides set, under their names of today."""
+    return list(flat(_laid(overrides)))
 
 
 def asked_of_weights(cfg: Config, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,11 +108,9 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        tree = parse(read_text(path), path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such config file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -99,12 +119,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _parsed(dotted: str, value: Any) -> Any:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or isinstance(value, Text):
         return value
-    try:
-        return yaml.load(value, _Loader) if value else ""
-    except yaml.YAMLError:
-        raise InputError(f"{dotted}: {value!r} is not a YAML value; quote it") from None
+    return parse(value, f"command line: {dotted}") if value else ""
 
 
 def _laid(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,5 +238,5 @@ def _commented(line: str, sentence: str, column: int) -> list[str]:
 
 def yaml_text(value: Any) -> str:
     """A value as YAML on one line."""
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10_000)
+    text = yaml.dump(value, Dumper=Dumper, default_flow_style=True, allow_unicode=True, width=10_000)
     return text.removesuffix("...\n").rstrip()

@@ -5,11 +5,14 @@ The kind of a section (FrontEnd, BackEnd, Head) decides which choice of `ModelCo
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from qamo.config.keys import Section, architecture, free, is_section, loss, scoring, training
+
+Size = Annotated[int, Field(ge=1, le=65_536)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
 
 
 class FrontEnd(Section):
@@ -25,7 +28,7 @@ class Head(Section):
 
 
 class XLSRConfig(FrontEnd):
-    """Front end XLS-R; the sizes are those of XLS-R 300M."""
+    """Front end XLS-R, or another wav2vec 2.0 network of its kind (XLS-R 1B and 2B, MMS, HuBERT large)."""
 
     weights: str | None = training(
         "pretrained/xlsr2_300m.pt", "fairseq file, .safetensors file, Hugging Face folder or name; null: random weights"
@@ -35,26 +38,48 @@ class XLSRConfig(FrontEnd):
         "none", "none: raw waves, as published; utterance: zero mean and unit variance"
     )
     attention: Literal["sdpa", "eager"] = scoring(
-        "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: bit-identical to fairseq"
+        "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: the steps of fairseq"
     )
     gradient_checkpointing: bool = free(False, "recompute layers in the backward pass: less memory, equal gradients")
-    hidden_size: int = architecture(1024, "width of a transformer layer")
-    n_layers: int = architecture(24, "transformer layers")
-    n_heads: int = architecture(16, "attention heads")
-    ffn_size: int = architecture(4096, "width of the feed-forward blocks")
-    conv_size: int = architecture(512, "channels of the convolutional encoder")
-    position_kernel: int = architecture(128, "kernel of the convolutional position embedding, frames")
-    position_groups: int = architecture(16, "groups of the convolutional position embedding")
+    hidden_size: Size | None = architecture(
+        None, "width of a transformer layer; null here and below: as the weights' file has it, else as XLS-R 300M"
+    )
+    n_layers: Layers | None = architecture(None, "transformer layers; fewer than the file has: the first ones")
+    n_heads: Size | None = architecture(None, "attention heads")
+    ffn_size: Size | None = architecture(None, "width of the feed-forward blocks")
+    conv_size: Size | None = architecture(None, "channels of the convolutional encoder")
+    position_kernel: Size | None = architecture(None, "kernel of the convolutional position embedding, frames")
+    position_groups: Size | None = architecture(None, "groups of the convolutional position embedding")
+
+    @model_validator(mode="after")
+    def _divides(self) -> XLSRConfig:
+        for key in ("n_heads", "position_groups"):
+            width, n = self.hidden_size, getattr(self, key)
+            if width is not None and n is not None and width % n:
+                raise ValueError(f"hidden_size {width} is not divisible by {key} {n}")
+        return self
+
+
+# What the sizes of XLSRConfig are where neither the config nor a file tells.
+XLSR_300M = {
+    "hidden_size": 1024,
+    "n_layers": 24,
+    "n_heads": 16,
+    "ffn_size": 4096,
+    "conv_size": 512,
+    "position_kernel": 128,
+    "position_groups": 16,
+}
 
 
 class LFCCConfig(FrontEnd):
     """Front end LFCC: linear frequency cepstral coefficients."""
 
-    n_coefficients: int = architecture(20, "static coefficients; deltas and double deltas triple them")
-    n_filters: int = architecture(20, "linear filters")
-    n_fft: int = architecture(512, "points of the Fourier transform")
-    window_ms: float = architecture(20.0, "analysis window, ms")
-    hop_ms: float = architecture(10.0, "hop between windows, ms")
+    n_coefficients: int = architecture(20, "static coefficients; deltas and double deltas triple them", ge=1, le=65_536)
+    n_filters: int = architecture(20, "linear filters", ge=1, le=65_536)
+    n_fft: int = architecture(512, "points of the Fourier transform", ge=2, le=65_536)
+    window_ms: float = architecture(20.0, "analysis window, ms", ge=0.1, le=4096)
+    hop_ms: float = architecture(10.0, "hop between windows, ms", ge=0.1, le=4096)
 
 
 class DistillMOSConfig(FrontEnd):
@@ -67,10 +92,13 @@ class DistillMOSConfig(FrontEnd):
 class ConformerTCMConfig(BackEnd):
     """Back end Conformer-TCM."""
 
-    embedding_size: int = architecture(144, "size of the embedding", ge=1)
-    n_heads: int = architecture(4, "attention heads", ge=1)
-    kernel_size: int = architecture(31, "kernel of the depthwise convolution, frames", ge=1)
-    n_blocks: int = architecture(4, "conformer blocks", ge=1)
+    embedding_size: int = architecture(144, "size of the embedding", ge=1, le=65_536)
+    n_heads: int = architecture(4, "attention heads", ge=1, le=65_536)
+    kernel_size: int = architecture(31, "kernel of the depthwise convolution, frames", ge=1, le=65_536)
+    n_blocks: int = architecture(4, "conformer blocks", ge=1, le=1000)
+    init: Literal["copies", "independent"] = training(
+        "copies", "blocks begin as copies of one, as published, or are drawn independently"
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> ConformerTCMConfig:
@@ -82,22 +110,22 @@ class ConformerTCMConfig(BackEnd):
 class Nes2NetConfig(BackEnd):
     """Back end Nes2Net."""
 
-    n_groups: int = architecture(8, "parts that the features are split into (the outer nest)")
-    scale: int = architecture(8, "parts of the inner Res2Net block")
-    dilation: int = architecture(2, "dilation of the convolutions, frames")
-    se_ratio: int = architecture(1, "bottleneck ratio of squeeze-excitation")
+    n_groups: int = architecture(8, "parts that the features are split into (the outer nest)", ge=1, le=65_536)
+    scale: int = architecture(8, "parts of the inner Res2Net block", ge=1, le=65_536)
+    dilation: int = architecture(2, "dilation of the convolutions, frames", ge=1, le=65_536)
+    se_ratio: int = architecture(1, "bottleneck ratio of squeeze-excitation", ge=1, le=65_536)
 
 
 class QAMOConfig(Head):
     """Head QAMO: one centroid per quality class."""
 
-    n_centroids: int = architecture(2, "one per quality class, lowest first; must match data.quality", ge=1)
-    radius_bonafide: float = loss(0.9, "least cosine of bona fide speech to its own centroid")
-    radius_spoof: float = loss(0.2, "greatest cosine of spoofed speech to any centroid")
-    alpha: float = loss(20.0, "sharpness of the softplus on both radii", gt=0)
-    scale: float = loss(32.0, "logit scale of the quality term (the paper prints 20: --preset paper)", gt=0)
-    margin: float = loss(0.4, "cosine margin of the quality term")
-    quality_weight: float = loss(0.1, "weight of the quality term in the total; 0: without it", ge=0)
+    n_centroids: int = architecture(2, "one per quality class, lowest first; must match data.quality", ge=1, le=1001)
+    radius_bonafide: float = loss(0.9, "least cosine of bona fide speech to its own centroid", ge=-1, le=1)
+    radius_spoof: float = loss(0.2, "greatest cosine of spoofed speech to any centroid", ge=-1, le=1)
+    alpha: float = loss(20.0, "sharpness of the softplus on both radii", gt=0, le=1e6)
+    scale: float = loss(32.0, "logit scale of the quality term (the paper prints 20: --preset paper)", gt=0, le=1e6)
+    margin: float = loss(0.4, "cosine margin of the quality term", ge=-2, le=2)
+    quality_weight: float = loss(0.1, "weight of the quality term in the total; 0: without it", ge=0, le=1e6)
     score: Literal["mean", "softmax", "max"] = scoring(
         "mean", "score from the cosines: mean (the code), softmax (the paper, equations 7 and 8), max (equation 6)"
     )
@@ -110,9 +138,9 @@ class QAMOConfig(Head):
 class OCSoftmaxConfig(Head):
     """Head OC-Softmax: one centroid for all bona fide speech."""
 
-    radius_bonafide: float = loss(0.9, "least cosine of bona fide speech to the centroid")
-    radius_spoof: float = loss(0.2, "greatest cosine of spoofed speech to the centroid")
-    alpha: float = loss(20.0, "sharpness of the softplus on both radii", gt=0)
+    radius_bonafide: float = loss(0.9, "least cosine of bona fide speech to the centroid", ge=-1, le=1)
+    radius_spoof: float = loss(0.2, "greatest cosine of spoofed speech to the centroid", ge=-1, le=1)
+    alpha: float = loss(20.0, "sharpness of the softplus on both radii", gt=0, le=1e6)
 
     @model_validator(mode="after")
     def _radii(self) -> OCSoftmaxConfig:
@@ -122,14 +150,14 @@ class OCSoftmaxConfig(Head):
 class WCEConfig(Head):
     """Head WCE: weighted cross-entropy over two classes."""
 
-    weight_spoof: float = loss(0.1, "weight of a spoofed utterance", ge=0)
-    weight_bonafide: float = loss(0.9, "weight of a bona fide utterance", ge=0)
+    weight_spoof: float = loss(0.1, "weight of a spoofed utterance", ge=0, le=1e6)
+    weight_bonafide: float = loss(0.9, "weight of a bona fide utterance", ge=0, le=1e6)
     quality_weight: float = loss(
-        0.0, "above 0: WCE plus the quality term of QAMO, with centroids of its own (an ablation)", ge=0
+        0.0, "above 0: WCE plus the quality term of QAMO, with centroids of its own (an ablation)", ge=0, le=1e6
     )
-    n_centroids: int = architecture(2, "one per quality class; read where quality_weight is above 0", ge=1)
-    scale: float = loss(32.0, "logit scale of the quality term", gt=0)
-    margin: float = loss(0.4, "cosine margin of the quality term")
+    n_centroids: int = architecture(2, "one per quality class; read where quality_weight is above 0", ge=1, le=1001)
+    scale: float = loss(32.0, "logit scale of the quality term", gt=0, le=1e6)
+    margin: float = loss(0.4, "cosine margin of the quality term", ge=-2, le=2)
 
 
 def _ordered_radii(section: Any) -> Any:

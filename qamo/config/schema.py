@@ -6,25 +6,55 @@ keyword arguments; the commands hand them on.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from qamo.config.catalogue import CATALOGUE
 from qamo.config.keys import Section, architecture, free, scoring, training
 from qamo.config.parts import ModelConfig
 
-Range = tuple[float, float]
+MAX_SEED = 2**63 - 1
+MOS = Annotated[float, Field(ge=-100, le=100)]
+Hz = Annotated[float, Field(ge=0, le=8000)]
+Decibel = Annotated[float, Field(ge=-200, le=200)]
+Taps = Annotated[int, Field(ge=1, le=10_000)]
+Devices = Annotated[int, Field(ge=1, le=1024)]
+# A part of a file's or folder's name.
+NAME_RULE = re.compile(r"(?!\.+$)[^/\x00-\x1f\x7f]{1,100}")
+
+
+def _name(text: str) -> str:
+    if not NAME_RULE.fullmatch(text):
+        raise ValueError(f"expected 1 to 100 characters without / that are not only dots, found {text!r}")
+    return text
+
+
+def _folder(text: str) -> str:
+    for part in text.split("/"):
+        _name(part)
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Folder = Annotated[str, AfterValidator(_folder)]
+HzRange: TypeAlias = tuple[Hz, Hz]  # either end may be the greater
+DecibelRange: TypeAlias = tuple[Decibel, Decibel]
 # YAML reads 32 as a number.
-Precision = Annotated[Literal["32", "bf16-mixed", "16-mixed"], BeforeValidator(lambda v: "32" if v == 32 else v)]
+Precision = Annotated[
+    Literal["auto", "32", "tf32", "bf16-mixed", "16-mixed"], BeforeValidator(lambda v: "32" if v == 32 else v)
+]
 
 
 class QualityConfig(Section):
     """How a mean opinion score (MOS) becomes a quality class, and what augmentation does to the class."""
 
-    thresholds: list[float] | None = training([2.5], "MOS; the class is the number of thresholds at or below the MOS")
-    quantiles: list[float] | None = training(None, "or quantiles of the bona fide training MOS, such as [0.5]")
+    thresholds: list[MOS] | None = training([2.5], "MOS; the class is the number of thresholds at or below the MOS")
+    quantiles: list[Annotated[float, Field(gt=0, lt=1)]] | None = training(
+        None, "or quantiles of the bona fide training MOS, such as [0.5]"
+    )
     augmented: Literal["lower", "lowest", "none", "predict"] = training(
         "lower",
         "class of speech after RawBoost: lower (one less), lowest (0), none (unchanged), or predict: by DistillMOS, "
@@ -56,16 +86,16 @@ class RawBoostConfig(Section):
         4, "0 none, 1 LnL, 2 ISD, 3 SSI, 4 = 1+2+3, 5 = 1+2, 6 = 1+3, 7 = 2+3, 8 = 1 and 2 in parallel", ge=0, le=8
     )
     probability: float = training(0.4, "probability that a training utterance is augmented in an epoch", ge=0, le=1)
-    n_bands: int = training(5, "notches per filter", ge=1)
-    center_hz: Range = training((20.0, 8000.0), "centre of a notch, Hz")
-    width_hz: Range = training((100.0, 1000.0), "width of a notch, Hz")
-    n_taps: tuple[int, int] = training((10, 100), "FIR coefficients per notch")
-    gain_db: Range = training((0.0, 0.0), "gain of a filter, dB")
-    bias_db: Range = training((5.0, 20.0), "LnL: how far the non-linear parts lie below the linear one, dB")
-    n_orders: int = training(5, "LnL: highest power of the signal", ge=1)
+    n_bands: int = training(5, "notches per filter", ge=1, le=100)
+    center_hz: HzRange = training((20.0, 8000.0), "centre of a notch, Hz")
+    width_hz: HzRange = training((100.0, 1000.0), "width of a notch, Hz")
+    n_taps: tuple[Taps, Taps] = training((10, 100), "FIR coefficients per notch")
+    gain_db: DecibelRange = training((0.0, 0.0), "gain of a filter, dB")
+    bias_db: DecibelRange = training((5.0, 20.0), "LnL: how far the non-linear parts lie below the linear one, dB")
+    n_orders: int = training(5, "LnL: highest power of the signal", ge=1, le=100)
     impulse_percent: float = training(10.0, "ISD: largest percentage of disturbed samples", ge=0, le=100)
-    impulse_gain: float = training(2.0, "ISD: size of an impulse, relative to the sample", ge=0)
-    snr_db: Range = training((10.0, 40.0), "SSI: signal-to-noise ratio, dB")
+    impulse_gain: float = training(2.0, "ISD: size of an impulse, relative to the sample", ge=0, le=1000)
+    snr_db: DecibelRange = training((10.0, 40.0), "SSI: signal-to-noise ratio, dB")
 
 
 class DataConfig(Section):
@@ -84,9 +114,12 @@ class DataConfig(Section):
         "dev protocol with a MOS column, below protocols_path",
     )
     window_samples: int = architecture(
-        66_800, "samples at 16 kHz that the detector sees (66800 = 4.175 s); shorter recordings are repeated", ge=400
+        66_800,
+        "samples at 16 kHz that the detector sees (66800 = 4.175 s); shorter recordings are repeated",
+        ge=400,
+        le=100_000_000,
     )
-    n_workers: int = free(4, "processes that decode and augment recordings; changes no result", ge=0)
+    n_workers: int = free(4, "processes that decode and augment recordings; changes no result", ge=0, le=1024)
     quality: QualityConfig = QualityConfig()
     rawboost: RawBoostConfig = RawBoostConfig()
 
@@ -95,21 +128,25 @@ class TrainConfig(Section):
     """Optimisation, early stopping and checkpoints."""
 
     enabled: bool = free(True, "false: only score, with score.weights or the run's own model.pt")
-    batch_size: int = training(20, "utterances per step, over all processes together", ge=2)
-    max_epochs: int = training(101, "epochs at most", ge=1)
-    patience: int = training(7, "epochs without a better dev loss before training stops", ge=1)
-    lr: float = training(1e-6, "learning rate of everything but the head", ge=0)
-    head_lr: float = training(1e-3, "learning rate of the head", ge=0)
-    weight_decay: float = training(1e-4, "weight decay of both, coupled (Adam)", ge=0)
-    n_best: int = training(5, "epochs that are kept, by dev loss", ge=1)
+    batch_size: int = training(20, "utterances per step, over all processes together", ge=2, le=1_000_000)
+    max_epochs: int = training(101, "epochs at most", ge=1, le=1_000_000)
+    patience: int = training(7, "epochs without a better dev loss before training stops", ge=1, le=1_000_000)
+    lr: float = training(1e-6, "learning rate of everything but the head", ge=0, le=1000)
+    head_lr: float = training(1e-3, "learning rate of the head", ge=0, le=1000)
+    weight_decay: float = training(1e-4, "weight decay of both, coupled (Adam)", ge=0, le=1000)
+    n_best: int = training(5, "epochs that are kept, by dev loss", ge=1, le=10_000)
     average: Literal["mean", "reference", "none"] = training(
         "mean",
         "mean of the best epochs; reference: what the published code really computes; none: the best epoch alone",
     )
-    n_average: int = training(5, "epochs that are averaged", ge=1)
-    frontend_chunks: int = free(1, "pieces in which a batch passes the front end: less memory, equal gradients", ge=1)
-    precision: Precision = training("32", "32, bf16-mixed or 16-mixed; head and loss stay in float32")
-    save_every_s: float = free(600.0, "seconds between two saves inside an epoch", gt=0)
+    n_average: int = training(5, "epochs that are averaged", ge=1, le=10_000)
+    frontend_chunks: int = free(
+        1, "pieces in which a batch passes the front end: less memory, equal gradients", ge=1, le=1_000_000
+    )
+    precision: Precision = training(
+        "auto", "32, tf32, bf16-mixed, 16-mixed, or auto: tf32 on a GPU that has it, else 32 (training/precision.py)"
+    )
+    save_every_s: float = free(600.0, "seconds between two saves inside an epoch", gt=0, le=1e9)
 
     @model_validator(mode="after")
     def _counts(self) -> TrainConfig:
@@ -121,8 +158,10 @@ class TrainConfig(Section):
 class ScoreConfig(Section):
     """How evaluation sets are scored."""
 
-    batch_size: int = scoring(20, "recordings at a time", ge=1)
-    precision: Precision = scoring("32", "32, bf16-mixed or 16-mixed")
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = scoring(
+        "auto", "recordings at a time; auto: 20 on a CPU, 128 on a GPU, computed in pieces that its memory holds"
+    )
+    precision: Precision = scoring("auto", "as train.precision, and whatever that was")
     on_bad_audio: Literal["fail", "skip"] = free(
         "skip", "an unreadable recording: skip (reported, exit status 2) or fail (stop at once)"
     )
@@ -144,9 +183,9 @@ class EvalSet(Section):
 class EvalConfig(Section):
     """Which sets are scored and evaluated."""
 
-    sets: list[str] = free(["LA", "DF", "ITW", "FoR"], "names of the catalogue, in this order; [] for none")
-    n_resamples: int = free(1000, "bootstrap resamples for the interval of an EER; 0: no interval", ge=0)
-    catalogue: dict[str, EvalSet] = free(
+    sets: list[Name] = free(["LA", "DF", "ITW", "FoR"], "names of the catalogue, in this order; [] for none")
+    n_resamples: int = free(1000, "bootstrap resamples for the interval of an EER; 0: no interval", ge=0, le=1_000_000)
+    catalogue: dict[Name, EvalSet] = free(
         {name: EvalSet(**entry) for name, entry in CATALOGUE.items()}, "the sets that can be named"
     )
 
@@ -165,20 +204,32 @@ class RunConfig(Section):
 
     runs: Path = free(Path("exps"), "folder of all runs")
     accelerator: Literal["auto", "cpu", "cuda"] = free("auto", "auto, cpu or cuda")
-    devices: int | Literal["auto"] = free(1, "processes on this machine, or auto; torchrun's own count comes first")
-    n_nodes: int = free(1, "machines that the processes run on", ge=1)
-    n_threads: int = free(0, "CPU threads of PyTorch; 0: as it chooses", ge=0)
+    devices: Devices | Literal["auto"] = free(
+        "auto",
+        "GPUs or processes of this machine; auto: all GPUs when it only scores, else one; torchrun's come first",
+    )
+    n_nodes: int = free(1, "machines that the processes run on", ge=1, le=100_000)
+    deterministic: bool = free(
+        True, "on a GPU: deterministic algorithms where PyTorch has them, as the published code asks of cuDNN"
+    )
+    n_threads: int = free(0, "CPU threads of PyTorch; 0: as it chooses", ge=0, le=4096)
+    compile: Literal["auto", "off"] = free(
+        "off", "auto: on a GPU, compile XLS-R's layers (some seconds at the start; falls back with a warning)"
+    )
+    emulate: bool = free(False, "compute in a 16-bit precision that the device has not, many times slower")
     feature_cache: Path | None = free(None, "folder that keeps the features of a frozen front end; null: none")
-    feature_cache_gb: float = free(4.0, "size limit of that folder, GB; least recently used features go first", gt=0)
+    feature_cache_gb: float = free(
+        4.0, "size limit of that folder, GB; least recently used features go first", gt=0, le=1e9
+    )
 
 
 class Config(Section):
     """Every setting of the program."""
 
-    name: str | None = free(None, "folder of the run, below run.runs; null: made of the settings")
-    comment: str | None = free(None, "added to that name")
-    comment_eval: str | None = free(None, "added to the names of score files, never to the names inside them")
-    seed: int = training(1234, "of every random draw: initial weights, shuffling, augmentation", ge=0)
+    name: Folder | None = free(None, "folder of the run, below run.runs; null: made of the settings")
+    comment: Name | None = free(None, "added to that name")
+    comment_eval: Name | None = free(None, "added to the names of score files, never to the names inside them")
+    seed: int = training(1234, "of every random draw: initial weights, shuffling, augmentation", ge=0, le=MAX_SEED)
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()

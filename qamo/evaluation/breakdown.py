@@ -22,7 +22,9 @@ import numpy as np
 
 from eval_metrics import EER, det_curve, equal_error_rate
 from qamo import InputError
-from qamo.evaluation.intervals import Difference, Interval, bootstrap_difference, bootstrap_eer
+from qamo.evaluation import intervals
+from qamo.evaluation.intervals import BY_TRIAL, N_RESAMPLES, SEED, Units, eer_interval
+from qamo.evaluation.percentile import Difference, Interval, bootstrap_difference, bootstrap_eer
 
 MISSING = "-"  # what keys write where they have no value
 
@@ -36,6 +38,7 @@ class System:
     values: np.ndarray  # (N,) float64, in the order of the keys
     is_bonafide: np.ndarray  # (N,) bool
     given_threshold: float | None = None  # chosen elsewhere, such as on a dev set
+    units: Units = BY_TRIAL  # what intervals resample
 
     @cached_property
     def bonafide(self) -> np.ndarray:
@@ -56,7 +59,7 @@ class System:
 
 
 class Measured(NamedTuple):
-    """Error rates on some trials; None where a class is missing or an interval was not asked for."""
+    """Error rates on some trials; None where a class is missing, or an interval was not asked for or cannot be had."""
 
     n_bonafide: int
     n_spoof: int
@@ -68,7 +71,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    system: System, bonafide: np.ndarray, spoof: np.ndarray, *, n_resamples: int = 0, seed: int = 0
+    system: System, bonafide: np.ndarray, spoof: np.ndarray, *, n_resamples: int = 0, seed: int = SEED
 ) -> Measured:
     """Error rates of a system on the bona fide and spoofed trials that two masks select: (N,) bool each."""
     positive, negative = system.values[bonafide], system.values[spoof]
@@ -76,7 +79,10 @@ def measure(
     if len(positive) and len(negative):
         eer = equal_error_rate(positive, negative).eer
         if n_resamples:
-            low, high = bootstrap_eer(positive, negative, n_resamples=n_resamples, seed=seed)
+            unit, groups = system.units.unit, system.units.groups(bonafide, spoof)
+            low, high, *_ = eer_interval(
+                positive, negative, unit=unit, groups=groups, n_resamples=n_resamples, seed=seed
+            )
     miss = float((positive <= system.threshold).mean()) if len(positive) else None
     false_alarm = float((negative > system.threshold).mean()) if len(negative) else None
     return Measured(len(positive), len(negative), eer, low, high, miss, false_alarm)
@@ -124,7 +130,25 @@ def by_two_factors(system: System, rows: Factor, columns: Factor) -> tuple[list[
     return [level for level, *_ in row_masks], [level for level, *_ in column_masks], cells
 
 
-# Comparison
+# Intervals and comparison
+
+
+def interval(system: System, *, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> intervals.Interval:
+    """Interval of the EER of all trials, by the units of the system."""
+    groups = system.units.groups(system.is_bonafide, ~system.is_bonafide)
+    options = {"n_resamples": n_resamples, "seed": seed}
+    return eer_interval(system.bonafide, system.spoof, unit=system.units.unit, groups=groups, **options)
+
+
+def difference(a: System, b: System, *, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> intervals.Difference:
+    """EER of a less that of b on the same trials, with interval and p, by the units of a."""
+    return intervals.difference_interval(
+        *(a.bonafide, a.spoof, b.bonafide, b.spoof),
+        unit=a.units.unit,
+        groups=a.units.groups(a.is_bonafide, ~a.is_bonafide),
+        n_resamples=n_resamples,
+        seed=seed,
+    )
 
 
 def compare(

@@ -12,19 +12,18 @@ says. NumPy only.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.evaluation.regression import fit_llr
-from qamo.files import sha256, write_json
+from qamo.files import read_json, sha256, typed, write_json
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 
@@ -32,6 +31,16 @@ FORMAT = "qamo calibration 1"
 FILE = "calibration.json"  # in a run or an exported folder
 PRIOR = 0.5  # share of bona fide speech that a probability assumes unless a person says otherwise
 CONFIDENCE = 0.8  # least probability of a verdict; below it the verdict is `uncertain`
+
+
+class _Identity(TypedDict):
+    weights: str
+    config: str
+
+
+class _Sidecar(TypedDict):
+    identity: _Identity
+
 
 BONAFIDE, SPOOF, UNCERTAIN = "bona fide", "spoof", "uncertain"
 
@@ -149,9 +158,8 @@ def identity_of(score_file: Path) -> dict[str, Any]:
     if not sidecar.is_file():
         return {}
     try:
-        identity = json.loads(sidecar.read_text(encoding="utf-8"))["identity"]
-        return {**identity, "weights": identity["weights"], "config": identity["config"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(read_json(sidecar, _Sidecar)["identity"])
+    except (OSError, InputError):
         raise InputError(f"{sidecar}: expected to find there which weights made {score_file.name}") from None
 
 
@@ -190,7 +198,7 @@ def fit_files(
             "keys_sha256": sha256(keys_file),
             "scores": str(score_file),
             "scores_sha256": sha256(score_file),
-            "window_samples": identity.get("window_samples"),
+            "window_samples": dict(identity).get("window_samples"),
         },
         domain=dict(domain or {}),
     )
@@ -213,11 +221,9 @@ def read(path: Path) -> Calibration:
         InputError: the file is missing or is not a calibration.
     """
     try:
-        return from_dict(json.loads(Path(path).read_text(encoding="utf-8")), path)
+        return from_dict(read_json(path, dict), path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such calibration") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
 
 
 def from_dict(content: Any, where: object) -> Calibration:
@@ -228,6 +234,8 @@ def from_dict(content: Any, where: object) -> Calibration:
         calibration = Calibration(**{key: value for key, value in content.items() if key != "format"})
     except TypeError as error:
         raise InputError(f"{where}: not a calibration of this version ({error})") from None
+    for key, kind in (("weights", str), ("fitted_on", dict), ("domain", dict[str, float])):
+        typed(getattr(calibration, key), kind, f"{where}: {key}")
     counts = (calibration.n_bonafide, calibration.n_spoof)
     if not all(isinstance(n, int) and n > 0 for n in counts) or not isinstance(calibration.eer, (int, float)):
         raise InputError(f"{where}: expected an eer and the counts n_bonafide and n_spoof, above 0")

@@ -15,6 +15,7 @@ from qamo.config.schema import Config
 from qamo.evaluation.leakage import overlaps
 from qamo.evaluation.score_set import check_free
 from qamo.files import check_writable, size_text
+from qamo.training import device
 from qamo.training.folder import RunFolder
 
 
@@ -25,8 +26,12 @@ def check(cfg: Config, asked: Mapping[str, Any], how: str) -> int:
         asked: as for `load_detector`.
         how: "header" opens each recording, "full" decodes it.
     """
-    folder = RunFolder.of(cfg)
     looks: list[Callable[[], str]] = []
+    try:
+        cfg = device.resolved(cfg)
+    except InputError:
+        looks.append(partial(_check_device, cfg))  # says it again, among the other faults
+    folder = RunFolder.of(cfg)
     if cfg.train.enabled:
         looks += [partial(check_training, cfg.data, part, how) for part in ("train", "dev")]
     looks += [partial(check_evaluation, cfg.data, cfg.eval, name, how) for name in cfg.eval.sets]
@@ -54,11 +59,16 @@ def check_writable_scores(cfg: Config, folder: RunFolder) -> None:
         check_free(folder.score_file(name, cfg.comment_eval))
 
 
+def _check_device(cfg: Config) -> str:
+    """See that the device and its number formats are there."""
+    return f"device: {device.accelerator_of(device.resolved(cfg).run)}"
+
+
 def _check_model(cfg: Config, asked: Mapping[str, Any], folder: RunFolder) -> str:
     """See that the weights load, and that the disk holds what training with them writes."""
     if not cfg.train.enabled:
         weights = cfg.score.weights or folder.model
-        load_detector(weights, asked=asked)
+        load_detector(weights, asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
         return f"model: {weights} loads"
     needed = folder.check_disk(cfg, build_detector(cfg.model))
     parts = f"{cfg.model.frontend}, {cfg.model.backend}, {cfg.model.head}"

@@ -1,77 +1,292 @@
-"""How certain an EER is, and the difference between two: bootstrap intervals, by trial or by speaker."""
+"""How certain an EER is, and the difference between two: intervals by trial, by speaker or by attack.
+
+    units_of             what to resample: speakers where the keys name enough of them, else trials
+    eer_interval         interval of an EER
+    difference_interval  interval and p of the difference between two systems scored on the same trials
+    holm                 p-values of several comparisons, adjusted
+
+The trials of a speaker are alike, so an interval by trial is right for these very speakers only, and one by speaker for
+others. Methods were chosen by simulation: `benchmarks/coverage.py`, `docs/statistics.md`.
+
+Nb bona fide and Ns spoofed trials, N = Nb + Ns, G groups (speakers or attacks).
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from eval_metrics import equal_error_rate
-from qamo.evaluation.resampling import resampled_differences, resampled_eers
+from qamo import InputError
+from qamo.evaluation.quantiles import beta_quantile, t_quantile, t_tails
+from qamo.evaluation.resampling import Sorted, left_out_eers, resampled_differences, resampled_eers
+from qamo.trials.tables import Columns
+
+LEVEL, N_RESAMPLES, SEED = 0.95, 1000, 0  # the same in every command
+UNITS = ("trial", "speaker", "attack")
+MIN_GROUPS = 5  # fewer say too little of how groups differ: no interval
+METHOD = "Clopper-Pearson bounds at the effective number of trials"
+T_METHOD = "Student's t"
+
+Groups = tuple[np.ndarray, np.ndarray]  # the group of each bona fide and of each spoofed trial: (Nb,), (Ns,)
 
 
 class Interval(NamedTuple):
-    low: float
-    high: float
+    low: float | None  # None: see `reason`
+    high: float | None
+    unit: str = "trial"
+    n_units: int = 0
+    method: str = METHOD
+    reason: str = ""  # why there is no interval
+
+    @property
+    def basis(self) -> str:
+        """What stands beside an interval: "by speaker, 54 speakers", or why there is none."""
+        return self.reason or f"by {self.unit}, {self.n_units:,} {self.unit}s"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All but both ends, as JSON has it."""
+        return {"unit": self.unit, "n_units": self.n_units, "method": self.method, "reason": self.reason or None}
+
+    def percent(self, between: str = " to ") -> str:
+        """Both ends in per cent; a dash where there is no interval."""
+        return "-" if self.low is None or self.high is None else f"{100 * self.low:.2f}{between}{100 * self.high:.2f}"
 
 
 class Difference(NamedTuple):
     """EER of system a minus EER of system b."""
 
     value: float
-    low: float
-    high: float
-    p: float  # two-sided bootstrap p-value of "no difference", at least 2 / (resamples + 1)
+    low: float | None
+    high: float | None
+    p: float | None  # two-sided, of "no difference"
+    unit: str = "trial"
+    n_units: int = 0
+    method: str = T_METHOD
+    reason: str = ""
 
 
-def bootstrap_eer(
+class Units(NamedTuple):
+    """What is resampled on a set."""
+
+    unit: str = "trial"
+    codes: np.ndarray | None = None  # (N,) int64: the speaker or the attack of each trial; None by trial
+    note: str = ""  # why trials, where the keys name speakers
+
+    def groups(self, bonafide: np.ndarray, spoof: np.ndarray) -> Groups | None:
+        """The groups of the trials that two masks select: (N,) bool each."""
+        return None if self.codes is None else (self.codes[bonafide], self.codes[spoof])
+
+
+BY_TRIAL = Units()
+
+
+def units_of(columns: Columns, is_bonafide: np.ndarray, asked: str | None = None, *, path: Path | str = "") -> Units:
+    """What to resample: `asked`, or else speakers where each class has at least five of them, or else trials.
+
+    Args:
+        columns: of the keys at `path`.
+
+    Raises:
+        InputError: the keys have no such column.
+    """
+    if asked == "trial":
+        return BY_TRIAL
+    column = asked or "speaker"
+    if column not in columns:
+        if asked:
+            raise InputError(f"--unit {asked}: {path} has no column '{asked}'; it has {', '.join(columns) or 'none'}")
+        return BY_TRIAL
+    codes = columns.levels(column)[1]
+    fewest = _fewest(column, (codes[is_bonafide], codes[~is_bonafide]))
+    if asked or fewest >= MIN_GROUPS:
+        return Units(column, codes)
+    return Units(note=f"{_too_few(column, fewest)} for an interval by {column}") if fewest > 1 else BY_TRIAL
+
+
+def eer_interval(
     bonafide: np.ndarray,
     spoof: np.ndarray,
     *,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    groups: tuple[np.ndarray, np.ndarray] | None = None,
+    unit: str = "trial",
+    groups: Groups | None = None,
+    level: float = LEVEL,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = SEED,
 ) -> Interval:
-    """Percentile bootstrap interval of the EER.
+    """Interval of the EER: exact binomial bounds at the number of independent trials that its variance amounts to.
 
     Args:
-        groups: the speaker of each bona fide and of each spoofed trial, (Nb,) and (Ns,). With it whole speakers are
-            drawn, since the trials of a speaker are not independent; without it trials are drawn, within each class.
+        groups: the speaker of each trial; for the unit attack, the attack of each spoofed trial.
+        n_resamples, seed: of the bootstrap by trial.
 
     Raises:
-        InputError: one class is empty, a score is NaN, or fewer than two speakers have trials of a class.
+        InputError: one class is empty, a score is NaN, or the groups are not one a trial.
+
+    Source: Clopper and Pearson 1934 (bounds); Korn and Graubard 1998 (effective number of trials).
     """
-    eers = resampled_eers(bonafide, spoof, n_resamples=n_resamples, seed=seed, groups=groups)
-    return _percentiles(eers, level)
+    trials = Sorted.of(bonafide, spoof)
+    variance = float(resampled_eers(trials, n_resamples=n_resamples, seed=seed).var())
+    n_trials = _effective_trials(trials.eer, variance, len(bonafide), len(spoof))
+    if unit == "trial":
+        return Interval(*clopper_pearson(trials.eer, n_trials, n_trials, level), unit, len(bonafide) + len(spoof))
+    part = _Part.of(unit, groups, len(bonafide), len(spoof))
+    if part.fewest < MIN_GROUPS:
+        return Interval(None, None, unit, part.n_groups, reason=f"{_too_few(unit, part.fewest)} for an interval")
+    left_out = left_out_eers(trials, part.codes, part.n_groups)
+    n_low, n_high = _effective_groups(trials.eer, left_out, n_trials, min(len(bonafide), len(spoof)), part, level)
+    return Interval(*clopper_pearson(trials.eer, n_low, n_high, level), unit, part.n_groups)
 
 
-def bootstrap_difference(
+def difference_interval(
     bonafide_a: np.ndarray,
     spoof_a: np.ndarray,
     bonafide_b: np.ndarray,
     spoof_b: np.ndarray,
     *,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    groups: tuple[np.ndarray, np.ndarray] | None = None,
+    unit: str = "trial",
+    groups: Groups | None = None,
+    level: float = LEVEL,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = SEED,
 ) -> Difference:
-    """Paired bootstrap of the difference between two systems scored on the same trials, in the same order.
+    """Interval and test of the difference between two systems scored on the same trials, in the same order.
 
-    Each resample draws the same trials (or speakers) for both systems, so what is hard or easy for both cancels.
+    Student's t with the variance of the paired bootstrap by trial, or that of the jackknife over groups if larger. What
+    is hard or easy for both systems cancels. No variance is below that of one trial more that only a, and one that only
+    b gets wrong, so that no interval is a point.
 
     Raises:
-        InputError: the systems have different numbers of trials, or as `bootstrap_eer`.
+        InputError: the systems have different numbers of trials, or as `eer_interval`.
+
+    Source: Bonett and Price 2012 (least variance); Efron and Stein 1981 (jackknife).
     """
-    systems = bonafide_a, spoof_a, bonafide_b, spoof_b
-    differences = resampled_differences(*systems, n_resamples=n_resamples, seed=seed, groups=groups)
-    value = equal_error_rate(bonafide_a, spoof_a).eer - equal_error_rate(bonafide_b, spoof_b).eer
-    tail = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (n_resamples + 1))
-    return Difference(value, *_percentiles(differences, level), p)
+    a, b = Sorted.of(bonafide_a, spoof_a), Sorted.of(bonafide_b, spoof_b)
+    drawn = resampled_differences(a, b, n_resamples=n_resamples, seed=seed)
+    value = a.eer - b.eer
+    smaller = min(len(bonafide_a), len(spoof_a))
+    variance, df, n_units = (
+        max(float(drawn.var()), 2 / (smaller + 2) ** 2),
+        smaller - 1.0,
+        len(bonafide_a) + len(spoof_a),
+    )
+    if unit != "trial":
+        part = _Part.of(unit, groups, len(bonafide_a), len(spoof_a))
+        if part.fewest < MIN_GROUPS:
+            reason = f"{_too_few(unit, part.fewest)} for an interval"
+            return Difference(value, None, None, None, unit, part.n_groups, reason=reason)
+        left_out = [left_out_eers(trials, part.codes, part.n_groups) for trials in (a, b)]
+        between = _jackknife_variance(left_out[0] - left_out[1], value)
+        variance = variance + between if unit == "attack" else max(variance, between)
+        df, n_units = part.effective - 1, part.n_groups
+    df, error = max(df, 1.0), math.sqrt(variance)
+    half = t_quantile(level, df) * error
+    low, high = max(value - half, -1.0), min(value + half, 1.0)
+    return Difference(value, low, high, t_tails(value / error, df), unit, n_units)
 
 
-def _percentiles(values: np.ndarray, level: float) -> Interval:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+def holm(p: Sequence[float]) -> list[float]:
+    """The p-values of several comparisons, adjusted so that the chance of any false finding stays at the level.
+
+    Source: Holm 1979.
+    """
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def clopper_pearson(rate: float, n_low: float, n_high: float, level: float = LEVEL) -> tuple[float, float]:
+    """Exact bounds of a rate seen in `n` independent trials, whole or not; `n` may differ for the two bounds."""
+    tail = (1 - level) / 2
+    low = beta_quantile(tail, rate * n_low, (1 - rate) * n_low + 1) if rate > 0 else 0.0
+    high = beta_quantile(1 - tail, rate * n_high + 1, (1 - rate) * n_high) if rate < 1 else 1.0
+    return low, high
+
+
+def _effective_trials(eer: float, variance: float, n_bonafide: int, n_spoof: int) -> float:
+    """How many independent trials the variance of the bootstrap amounts to, between the smaller class and all trials.
+
+    With few errors the bootstrap says little; so E errors in the smaller class count E times, and that class once.
+    """
+    smaller = min(n_bonafide, n_spoof)
+    n = min(max(eer * (1 - eer) / variance, smaller), n_bonafide + n_spoof) if variance > 0 else smaller
+    n_errors = eer * smaller
+    return (n_errors * n + smaller) / (n_errors + 1)
+
+
+class _Part(NamedTuple):
+    """How the trials are parted into groups."""
+
+    unit: str
+    codes: np.ndarray  # (N,) below G; G for trials that are in no group
+    n_groups: int
+    fewest: int  # groups, in the class that has fewer
+    effective: float  # groups of equal size that would vary as much, in that class (Kish 1965)
+
+    @classmethod
+    def of(cls, unit: str, groups: Groups | None, n_bonafide: int, n_spoof: int) -> _Part:
+        """
+        Raises:
+            InputError: the groups are not one a trial.
+        """
+        if groups is None or (len(groups[0]), len(groups[1])) != (n_bonafide, n_spoof):
+            given = "none" if groups is None else f"{len(groups[0])} + {len(groups[1])}"
+            raise InputError(f"expected a group for each of {n_bonafide} + {n_spoof} trials, got {given}")
+        classes = [np.asarray(groups[1])] if unit == "attack" else [np.asarray(part) for part in groups]
+        distinct, codes = np.unique(np.concatenate(classes), return_inverse=True)
+        if unit == "attack":  # bona fide speech has none
+            codes = np.concatenate([np.full(n_bonafide, len(distinct)), codes])
+        sizes = [np.unique(part, return_counts=True)[1] for part in classes]
+        effective = min(float(n.sum()) ** 2 / float((n.astype(float) ** 2).sum()) for n in sizes)
+        return cls(unit, codes, len(distinct), _fewest(unit, groups), effective)
+
+
+def _effective_groups(
+    eer: float, left_out: np.ndarray, n_trials: float, smaller: int, part: _Part, level: float
+) -> tuple[float, float]:
+    """How many independent trials the variance between groups amounts to, for the lower and the upper bound.
+
+    The variance is the jackknife's; Student's t allows for its own uncertainty. The geometric mean of the numbers of
+    groups and of trials counts as much as one error does. Where few groups have most errors (`skewness`), a bound is
+    stretched as that of a BCa bootstrap. Never more than by trial, so never narrower.
+
+    Source: Efron 1987 (BCa). The 3/4 was chosen by simulation.
+    """
+    spread, variance = eer * (1 - eer), _jackknife_variance(left_out, eer)
+    if part.unit == "attack":
+        variance += spread / n_trials
+    n = min(spread / variance, n_trials) if variance > 0 else n_trials
+    t = t_quantile(level, max(0.75 * (part.effective - 1), 1.0))
+    wider = n * (NormalDist().inv_cdf((1 + level) / 2) / t) ** 2
+    n_errors = eer * n
+    few = (n_errors * wider + math.sqrt(part.effective * smaller)) / (n_errors + 1)
+    n = min(wider, few, n_trials)
+    shares = left_out.mean() - left_out  # of each group in the EER
+    skewness = float((shares**3).sum()) / 6 / (float((shares**2).sum()) ** 1.5 or 1.0)
+    return n / _stretch(-skewness, t) ** 2, n / _stretch(skewness, t) ** 2
+
+
+def _jackknife_variance(left_out: np.ndarray, value: float) -> float:
+    return (len(left_out) - 1) / len(left_out) * float(((left_out - value) ** 2).sum())
+
+
+def _stretch(skewness: float, t: float) -> float:
+    """By how much a bound at `t` standard errors moves out under a skewness towards it."""
+    if skewness <= 0:
+        return 1.0
+    return (skewness + (skewness + t) / max(1 - skewness * (skewness + t), 0.2)) / t
+
+
+def _fewest(unit: str, groups: Groups) -> int:
+    return min(len(np.unique(part)) for part in (groups[1:] if unit == "attack" else groups))
+
+
+def _too_few(unit: str, n_groups: int) -> str:
+    return f"too few {unit}s ({n_groups})"

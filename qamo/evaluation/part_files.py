@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,8 +27,8 @@ class Row(NamedTuple):
 class Parts:
     """The part files of one score file, one of each process.
 
-    A batch is a line of JSON, [number, [[name, score, fault], ...]]. A line that a kill cut short is none, so it is
-    passed over, and its batch is computed again.
+    A batch is a line of a checksum and JSON, CRC [number, [[name, score, fault], ...]]. A line that a kill cut short
+    or that was damaged is none, so it is passed over, and its batch is computed again.
     """
 
     def __init__(self, out: Path, names: Sequence[str], batch_size: int):
@@ -46,7 +47,8 @@ class Parts:
         return self.out.with_name(f"{self.out.name}.part{rank}")
 
     def line(self, number: int, rows: list[Row]) -> bytes:
-        return json.dumps([number, rows]).encode() + b"\n"
+        content = json.dumps([number, rows]).encode()
+        return b"%08x %b\n" % (zlib.crc32(content), content)
 
     def missing(self) -> list[int]:
         """Numbers of the batches that are still to be scored, or hold a recording that could not be read."""
@@ -73,7 +75,10 @@ class Parts:
 
     def _read_line(self, line: bytes) -> tuple[int, list[Row]] | None:
         try:
-            number, rows = json.loads(line)
+            crc, _, content = line.rstrip(b"\n").partition(b" ")
+            if int(crc, 16) != zlib.crc32(content):
+                return None
+            number, rows = json.loads(content)
             rows = [Row(*row) for row in rows]
         except (ValueError, TypeError):
             return None

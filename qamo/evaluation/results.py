@@ -16,7 +16,7 @@ from qamo.audio import diagnostics, load
 from qamo.config.schema import Config
 from qamo.evaluation import calibration
 from qamo.evaluation.detection import min_cllr, pool
-from qamo.evaluation.intervals import bootstrap_eer
+from qamo.evaluation.intervals import SEED, eer_interval, units_of
 from qamo.evaluation.tdcf import pooled_min_tdcf
 from qamo.files import write_json
 from qamo.training.folder import DEV, RunFolder
@@ -82,7 +82,7 @@ def evaluate(
     *,
     n_failed: int,
     n_resamples: int,
-    seed: int,
+    seed: int = SEED,
     calibrated: calibration.Calibration | None = None,
 ) -> dict[str, Any]:
     """One row of the table: counts, EER in per cent with threshold and interval, min t-DCF for ASVspoof 2021 LA and PA.
@@ -104,8 +104,12 @@ def evaluate(
     row |= {"n_bonafide": len(bonafide), "n_spoof": len(spoof)}
     row |= {"eer": round(100 * float(eer.eer), 4), "threshold": float(eer.threshold)}
     if n_resamples:
-        interval = bootstrap_eer(bonafide, spoof, n_resamples=n_resamples, seed=seed)
-        row |= {"eer_low": round(100 * float(interval.low), 4), "eer_high": round(100 * float(interval.high), 4)}
+        units = units_of(keys.columns, keys.bonafide)
+        groups = units.groups(keys.bonafide, ~keys.bonafide)
+        interval = eer_interval(bonafide, spoof, unit=units.unit, groups=groups, n_resamples=n_resamples, seed=seed)
+        if interval.low is not None and interval.high is not None:
+            row |= {"eer_low": round(100 * interval.low, 4), "eer_high": round(100 * interval.high, 4)}
+            row |= {"interval_unit": interval.unit, "n_units": interval.n_units}
     row |= _costs(score_file, bonafide, spoof, calibrated)
     if keys.track in ("LA", "PA"):
         tdcf = pooled_min_tdcf(bonafide, spoof, keys_path, track=keys.track, subset=subset or "eval")
@@ -130,7 +134,7 @@ def _costs(
 def table(results: dict[str, Any]) -> str:
     """The summary of a run, a line an evaluation set."""
     lines = [
-        f"{'set':14} {'bona fide':>9} {'spoof':>8} {'EER %':>7} {'95 % interval':>17} {'min t-DCF':>10}"
+        f"{'set':14} {'bona fide':>9} {'spoof':>8} {'EER %':>7} {'95 % interval':>17} {'by':>16} {'min t-DCF':>10}"
         f" {'act/min DCF':>13} {'Cllr/min':>13}"
     ]
     for name, row in results["sets"].items():
@@ -138,16 +142,17 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"{name:14} {row['note']}")
             continue
         interval = f"{row['eer_low']:.2f} - {row['eer_high']:.2f}" if "eer_low" in row else "-"
+        by = f"{row['n_units']:,} {row['interval_unit']}s" if "n_units" in row else "-"
         tdcf = f"{row['min_tdcf']:.4f}" if "min_tdcf" in row else "-"
         dcf, cllr = (
             f"{row[actual]:.3f}/{row[least]:.3f}" if actual in row else f"-/{row[least]:.3f}" if least in row else "-"
             for actual, least in (("act_dcf", "min_dcf"), ("cllr", "min_cllr"))
         )
         lines.append(
-            f"{name:14} {row['n_bonafide']:9,} {row['n_spoof']:8,} {row['eer']:7.2f} {interval:>17} {tdcf:>10} "
-            f"{dcf:>13} {cllr:>13}"
+            f"{name:14} {row['n_bonafide']:9,} {row['n_spoof']:8,} {row['eer']:7.2f} {interval:>17} {by:>16}"
+            f" {tdcf:>10} {dcf:>13} {cllr:>13}"
         )
-    return "\n".join([*lines, f"scores, weights and results: {results['run']}"])
+    return "\n".join([*lines, f"scores, weights and results: {results.get('run', '')}"])
 
 
 def seeds_table(all_results: Sequence[dict[str, Any]]) -> str:

@@ -11,7 +11,6 @@ their names.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -25,9 +24,12 @@ from torch import Tensor, nn
 from qamo import InputError
 from qamo.config.schema import ScoreConfig
 from qamo.evaluation.part_files import Parts, Row
-from qamo.files import replacing, write_json
+from qamo.evaluation.scoring_pass import WINDOW, ScoringPass
+from qamo.files import read_json, replacing, write_json
 from qamo.progress import progress
 from qamo.training import precision
+from qamo.training.device import score_batch
+from qamo.training.peers import meet
 from qamo.training.signals import Interrupted, StopFlag
 from qamo.trials.scores import format_score
 
@@ -39,7 +41,7 @@ Read = Callable[[list[range]], Iterable[tuple[Tensor, list[str]]]]
 
 def score_trials(
     fabric: Fabric,
-    detector: nn.Module,
+    detector: nn.Module | ScoringPass,
     names: Sequence[str],
     read: Read,
     out: Path,
@@ -53,6 +55,7 @@ def score_trials(
     Recordings that could not be read the last time are tried again: they may have been replaced.
 
     Args:
+        detector: a detector, or one that is made ready for several calls.
         score: its batch size, precision, and on_bad_audio: whether the first unreadable recording is an error.
         identity: what decides the scores (weights, config, list, precision). It is kept in `out`.json; part
             files of another identity are refused.
@@ -65,7 +68,7 @@ def score_trials(
         InputError: `out` belongs to other scores, a recording cannot be read, or a score is not finite.
         Interrupted: this process was asked to stop; what it scored is kept.
     """
-    parts = Parts(out, names, score.batch_size)
+    parts = Parts(out, names, score_batch(score.batch_size, fabric.device.type))
     if fabric.is_global_zero:
         out.parent.mkdir(parents=True, exist_ok=True)
         _claim(parts, identity)
@@ -75,41 +78,56 @@ def score_trials(
         return n_failed
     missing = parts.missing()
     fabric.barrier()  # nobody writes before all have read
-    _score_batches(fabric, detector, parts, read, missing[fabric.global_rank :: fabric.world_size], score, stop)
-    fabric.barrier()
+    mine = missing[fabric.global_rank :: fabric.world_size]
+    n_at_once = _score_batches(fabric, detector, parts, read, mine, score, stop)
+    meet(fabric, f"scoring {out.stem}")  # some have slower machines, or longer recordings
     if fabric.is_global_zero:
-        _finish(parts, identity)
+        _finish(parts, identity, n_at_once)
     fabric.barrier()
     return _completed(parts) or 0
 
 
 def _score_batches(
     fabric: Fabric,
-    detector: nn.Module,
+    detector: nn.Module | ScoringPass,
     parts: Parts,
     read: Read,
     numbers: list[int],
     score: ScoreConfig,
     stop: StopFlag,
-) -> None:
-    """Score this process's batches into its part file."""
+) -> int:
+    """Score this process's batches into its part file; how many recordings passed the detector at a time."""
     label = f"scoring {parts.out.stem}"
     indices = [parts.indices(number) for number in numbers]
-    computing = precision.autocast(score.precision, fabric.device.type)
-    detector.eval()
+    if not isinstance(detector, ScoringPass):
+        detector.eval()
+        detector = ScoringPass(detector, fabric.device, score.precision, batch_size=parts.batch_size, window=WINDOW)
+    computing = precision.computing(score.precision, fabric.device.type)
+    late = fabric.device.type == "cuda"  # a batch's scores are read once the next one is under way
     with parts.writer(fabric.global_rank) as write, torch.inference_mode(), computing:
+
+        def keep(number: int, batch: range, faults: list[str], scores: Tensor) -> None:
+            rows = zip((parts.names[i] for i in batch), faults, scores.tolist())
+            write(number, [_row(name, fault, value, label) for name, fault, value in rows])
+
         batches = zip(numbers, indices, read(indices))
         shown = progress(batches, label, total=sum(map(len, indices)), unit="clip", count=lambda item: len(item[1]))
+        waiting: list[tuple[int, range, list[str], Tensor]] = []
         for number, batch, (wave, faults) in shown:
             bad = next((fault for fault in faults if fault), None)
             if bad and score.on_bad_audio == "fail":
                 raise InputError(bad)
-            scores = detector(wave.to(fabric.device, non_blocking=True)).score.float().tolist()
-            names = (parts.names[i] for i in batch)
-            write(number, [_row(name, fault, value, label) for name, fault, value in zip(names, faults, scores)])
+            waiting.append((number, batch, faults, detector(wave)))
+            if len(waiting) > late:
+                keep(*waiting.pop(0))
             # Each process looks at its own flag: the others are told by whoever started them.
             if stop.asked:
-                raise Interrupted
+                break
+        for batch_scored in waiting:
+            keep(*batch_scored)
+        if stop.asked:
+            raise Interrupted
+    return detector.n_at_once
 
 
 def check_free(out: Path) -> None:
@@ -136,8 +154,18 @@ def _failures(out: Path) -> Path:
 
 def _completed(parts: Parts) -> int | None:
     """How many recordings failed, where the score file is whole; None where it is not."""
-    about = json.loads(_sidecar(parts.out).read_text())
+    about = _read_sidecar(parts.out)
     return about["n_failed"] if about["complete"] and parts.out.exists() else None
+
+
+def _read_sidecar(out: Path) -> dict[str, Any]:
+    """What stands beside a score file: `identity`, `complete`, and once complete `n_failed`."""
+    sidecar = _sidecar(out)
+    about = read_json(sidecar, dict)
+    good = isinstance(about.get("identity"), dict) and isinstance(about.get("complete"), bool)
+    if not good or (about["complete"] and type(about.get("n_failed")) is not int):
+        raise InputError(f"{sidecar}: damaged; move it and {out.name} away, if that is there")
+    return about
 
 
 def _claim(parts: Parts, identity: dict[str, Any]) -> None:
@@ -147,11 +175,9 @@ def _claim(parts: Parts, identity: dict[str, Any]) -> None:
     if not sidecar.exists():
         write_json(sidecar, {"identity": identity, "complete": False})
         return
-    try:
-        about = json.loads(sidecar.read_text())
-        before = about["identity"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{sidecar}: damaged; move it and {out.name} away, if that is there") from None
+    about = _read_sidecar(out)
+    before = about["identity"]
+    before = {"device": identity.get("device"), **before} if "device" in identity else before  # older files name none
     if before != identity:
         differs = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
         raise InputError(
@@ -184,7 +210,7 @@ def _reopen(parts: Parts, identity: dict[str, Any]) -> None:
     out.unlink()
 
 
-def _finish(parts: Parts, identity: dict[str, Any]) -> None:
+def _finish(parts: Parts, identity: dict[str, Any], n_at_once: int) -> None:
     """Put the batches together in protocol order, and mark the score file as complete."""
     out = parts.out
     n_scored = n_failed = 0
@@ -209,6 +235,9 @@ def _finish(parts: Parts, identity: dict[str, Any]) -> None:
             raise InputError(f"{out}: not one of {n_failed} recordings could be read; the first: {first_fault}")
     if not n_failed:
         _failures(out).unlink()
-    write_json(_sidecar(out), {"identity": identity, "complete": True, "n_scored": n_scored, "n_failed": n_failed})
+    counts = {"n_scored": n_scored, "n_failed": n_failed}
+    if n_at_once < parts.batch_size:  # the batch was computed in pieces
+        counts["n_at_once"] = n_at_once
+    write_json(_sidecar(out), {"identity": identity, "complete": True, **counts})
     for path in parts.paths():
         path.unlink()

@@ -6,15 +6,13 @@ dictionary in spite of its name). Without it they are computed from the ASV keys
 
 from __future__ import annotations
 
-import io
-import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from eval_metrics import TDCFCoefficients, min_tdcf
 from qamo import InputError, files
+from qamo.evaluation.c012 import MAX_BYTES, read_coefficients
 from qamo.trials.asv import asv_key_path, asv_score_path, read_asv_trials
 
 C012 = dict[str, dict[str, TDCFCoefficients]]  # row level -> column level -> coefficients
@@ -64,50 +62,18 @@ def pooled_min_tdcf(
     return min_tdcf(bonafide, spoof, coefficients)
 
 
-# All that a dictionary of NumPy numbers needs; a pickle may otherwise run any code.
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no file of coefficients needs")
-        if module.startswith("numpy.core"):  # NumPy 1; NumPy 2 warns about the old name
-            module = module.replace("numpy.core", "numpy._core") if int(np.__version__.split(".")[0]) > 1 else module
-        elif module.startswith("numpy._core") and int(np.__version__.split(".")[0]) < 2:
-            module = module.replace("numpy._core", "numpy.core")
-        return super().find_class(module, name)
-
-
 def read_c012(path: Path | str) -> C012:
     """Read a file of coefficients, written by the official package under NumPy 1 or 2, by `write_c012`, or by np.save.
 
     Raises:
         InputError: it is something else; nothing in it is run.
     """
-    data = Path(path).read_bytes()
     try:
-        if data.startswith(np.lib.format.MAGIC_PREFIX):
-            stream = io.BytesIO(data)
-            version = np.lib.format.read_magic(stream)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            reader(stream)
-            data = stream.read()
-        loaded = _Unpickler(io.BytesIO(data)).load()
-        nested = loaded.item() if isinstance(loaded, np.ndarray) else loaded
         return {
-            str(row): {str(column): TDCFCoefficients(*(float(cell[c]) for c in NAMES)) for column, cell in of.items()}
-            for row, of in nested.items()
+            row: {column: TDCFCoefficients(*(cell[name] for name in NAMES)) for column, cell in of.items()}
+            for row, of in read_coefficients(files.read_bytes(path, MAX_BYTES)).items()
         }
-    except Exception as error:  # a damaged pickle can raise anything
+    except (ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"{path}: expected a file of t-DCF coefficients (C0, C1, C2), but {error or type(error).__name__}; "
             f"get the organisers' file again, or make one with --recompute-c012"

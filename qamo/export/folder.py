@@ -20,24 +20,29 @@ from qamo.evaluation.calibration import FILE as CALIBRATION
 from qamo.evaluation.calibration import Calibration
 from qamo.evaluation.calibration import write as write_calibration
 from qamo.export.model_card import write_card
-from qamo.files import replacing
+from qamo.files import replacing, write_json
 from qamo.inference.scorer_torch import calibration_beside, digest_of, window_of
+from qamo.networks.digests import digests_of
 from qamo.networks.published import to_published
 from qamo.networks.xlsr import XLSR
-from qamo.networks.xlsr_files import attention_heads, read_fairseq, read_xlsr, xlsr_sizes
+from qamo.networks.xlsr_files import DIGESTS_FILE, read_fairseq, read_xlsr
+from qamo.networks.xlsr_recipe import own_key
 from qamo.training.checkpoint import share, write_exported
 
 PROBE_SAMPLES = 16_000  # of the noise that both forms of a detector must score alike
 MAX_DIFFERENCE = 1e-6  # between those scores
 
 
-def read_source(run: Path) -> tuple[Any, dict[str, Any], Calibration | None]:
+def read_source(run: Path, average: str = "mean") -> tuple[Any, dict[str, Any], Calibration | None]:
     """The detector of a run or a checkpoint, what an export says of it, and its calibration.
+
+    Args:
+        average: how the epochs of the published code are averaged, where `run` is a folder of them.
 
     Raises:
         InputError: the run cannot be read.
     """
-    detector = load_detector(run)
+    detector = load_detector(run, average=average)
     about: dict[str, Any] = {
         "model_config": portable_config(detector),
         "window_samples": window_of(run),
@@ -56,38 +61,39 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
     """Write the front end that `weights` names as a transformers folder, and return the file of its weights.
 
     Args:
-        n_heads: attention heads; None: those of the published network of that width.
+        n_heads: attention heads; None: those that the file tells, or of the published network of that width.
 
     Raises:
         InputError: the weights cannot be read, or the folder holds something already.
     """
     _check_new(folder)
-    state = read_xlsr(weights)
-    sizes = {**xlsr_sizes(state), "n_heads": attention_heads(state, n_heads, weights)}
-    frontend = XLSR(**XLSRConfig.model_validate({**sizes, "weights": weights}).model_dump())
+    frontend = XLSR(**XLSRConfig(weights=weights, n_heads=n_heads).model_dump())
     folder.mkdir(parents=True, exist_ok=True)
     network: Any = frontend.network
+    vars(network.config).update(own_key(frontend.recipe))
     disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=folder) as staging:
         network.save_pretrained(staging)
         for name in ("model.safetensors", "config.json"):  # the config last: without it the folder is refused
             share(Path(staging) / name)
+            if name == "config.json":
+                write_json(folder / DIGESTS_FILE, digests_of(network.state_dict()))
             os.replace(Path(staging) / name, folder / name)
-    written = read_xlsr(str(folder))
+    written = read_xlsr(str(folder)).state
     expected = network.state_dict()
     if written.keys() != expected.keys() or not all(torch.equal(written[k], t) for k, t in expected.items()):
         raise RuntimeError(f"{folder}: what was written does not read back equal")
     return folder / "model.safetensors"
 
 
-def export_folder(run: Path, folder: Path) -> float:
+def export_folder(run: Path, folder: Path, average: str = "mean") -> float:
     """Write a detector as safetensors and JSON, with its calibration and a card; largest difference of its scores.
 
     Raises:
         InputError: the run cannot be read, or the folder holds something already.
     """
     _check_new(folder)
-    detector, about, calibration = read_source(run)
+    detector, about, calibration = read_source(run, average)
     write_exported(folder, model_state=detector.state_dict(), **about)
     if calibration:
         write_calibration(folder / CALIBRATION, calibration.portable())
@@ -96,13 +102,13 @@ def export_folder(run: Path, folder: Path) -> float:
     return _score_difference(detector, load_detector(folder))
 
 
-def export_reference(run: Path, path: Path, xlsr: Path | None) -> float:
+def export_reference(run: Path, path: Path, xlsr: Path | None, average: str = "mean") -> float:
     """Write a detector as the published code saves it; largest difference of its scores when read back.
 
     Raises:
         InputError: the run cannot be read, or its detector has no place in a published file.
     """
-    detector = load_detector(run)
+    detector = load_detector(run, average=average)
     config = portable_config(detector)
     pretraining = None if xlsr is None else read_fairseq(xlsr)
     state = to_published(detector.state_dict(), config["backend"], pretraining=pretraining)

@@ -6,23 +6,22 @@ run does not know, the card says it does not know. `card.md.j2` is the text.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-import yaml
 from jinja2 import Environment, FileSystemLoader
 
 from qamo import __version__
 from qamo.audio import SAMPLE_RATE
 from qamo.evaluation.calibration import CONFIDENCE, PRIOR, Calibration
-from qamo.files import write_text
+from qamo.files import read_json, write_text
+from qamo.training.folder import read_results
 
 RESULTS, FACTS = "results.json", "run.json"  # of a run: what it found, and what it was made of
 # How a program uses an exported folder; README.md shows the same lines.
 LINES = """\
-from inference import open_judge
+from qamo import open_judge
 
 judge = open_judge("{folder}")  # or a run, a checkpoint, an .onnx file
 print(judge("{recording}").score)
@@ -38,6 +37,13 @@ ORIGINS = {
 HUB_NAMES = {"xlsr": "facebook/wav2vec2-xls-r-300m"}
 
 
+class Facts(TypedDict, total=False):
+    """What is read of a run.json."""
+
+    git_commit: str | None
+    data: dict[str, Any]
+
+
 def write_card(
     folder: Path, *, name: str, about: Mapping[str, Any], calibration: Calibration | None, run: Path | None
 ) -> None:
@@ -51,10 +57,10 @@ def write_card(
     origin, licence = ORIGINS.get(config["frontend"], (config["frontend"], "not known"))
     scored = {key: row for key, row in _read(run, RESULTS).get("sets", {}).items() if "eer" in row}
     data = {k: row for k, row in facts.get("data", {}).items() if isinstance(row, dict) and "protocol" in row}
-    metadata = yaml.safe_dump(_metadata(name, config["frontend"], scored), sort_keys=False, allow_unicode=True).rstrip()
     texts = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
     card = texts.get_template("card.md.j2").render(
-        name=name, metadata=metadata, about=about, config=config, origin=origin, licence=licence, scored=scored,
+        name=name, metadata=_metadata(name, config["frontend"], scored), about=about, config=config, origin=origin,
+        licence=licence, scored=scored,
         data=data, lines=LINES.format(folder="THIS_FOLDER", recording="recording.wav"), calibration=calibration,
         prior=PRIOR, confidence=CONFIDENCE, window_s=about["window_samples"] / SAMPLE_RATE,
         commit=facts.get("git_commit") or "not known", version=__version__,
@@ -62,33 +68,29 @@ def write_card(
     write_text(folder / "README.md", card)
 
 
-def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> dict[str, Any]:
-    """What the hub reads, for the results of each set."""
-    head: dict[str, Any] = {
-        "license": "other",
-        "license_name": "see-the-section-licences",
-        "library_name": "qamo",
-        "pipeline_tag": "audio-classification",
-        "tags": ["speech-deepfake-detection", "anti-spoofing", "audio", "qamo"],
-    }
-    if frontend in HUB_NAMES:
-        head["base_model"] = HUB_NAMES[frontend]
-    if scored:
-        results = [
-            {
-                "task": {"type": "audio-classification", "name": "speech deepfake detection"},
-                "dataset": {"type": key, "name": key},
-                "metrics": [{"type": "eer", "value": row["eer"], "name": "equal error rate (%)"}],
-            }
-            for key, row in scored.items()
-        ]
-        head |= {"metrics": ["eer"], "model-index": [{"name": name, "results": results}]}
-    return head
+def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> str:
+    """What the hub reads, as YAML, for the results of each set."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    task: dict[str, Any] = {"task_type": "audio-classification", "task_name": "speech deepfake detection"}
+    results = [
+        EvalResult(
+            **task, dataset_type=key, dataset_name=key, metric_type="eer", metric_value=row["eer"],
+            metric_name="equal error rate (%)",
+        )
+        for key, row in scored.items()
+    ]  # fmt: skip
+    head = ModelCardData(
+        license="other", license_name="see-the-section-licences", license_link="README.md#licences",
+        library_name="qamo", pipeline_tag="audio-classification", base_model=HUB_NAMES.get(frontend),
+        tags=["speech-deepfake-detection", "anti-spoofing", "audio", "qamo"], metrics=["eer"] if scored else None,
+        model_name=name if scored else None, eval_results=results or None,
+    )  # fmt: skip
+    return head.to_yaml()
 
 
 def _read(run: Path | None, name: str) -> dict[str, Any]:
     path = run / name if run else None
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
+    return read_results(path) if name == RESULTS else dict(read_json(path, Facts))

@@ -31,7 +31,7 @@ from qamo import InputError
 from qamo.evaluation.calibration import Calibration, to_dict
 from qamo.export.folder import portable_config
 from qamo.files import replacing
-from qamo.inference.scorer_onnx import CONVENTION, ONNX_FORMAT, ONNX_METADATA
+from qamo.inference.scorer_onnx import CONVENTION, ONNX_FORMAT, ONNX_METADATA, seal
 from qamo.inference.scorer_torch import digest_of
 from qamo.networks import distillmos
 from qamo.networks.conformer_tcm import N_POSITIONS
@@ -178,6 +178,7 @@ def export_onnx(
         difference, compared = compare(network, temporary, window_samples, *lengths)
         if not difference <= LARGEST_DIFFERENCE:
             raise RuntimeError(f"the ONNX scores differ from PyTorch's by {difference}; nothing was written")
+        seal(temporary)
     return Written(path, path.stat().st_size, difference, compared)
 
 
@@ -235,8 +236,10 @@ def quantize(path: Path, out: Path) -> int:
             op_types_to_quantize=["MatMul", "Gemm"],
             weight_type=QuantType.QInt8,
             per_channel=True,
+            reduce_range=True,  # 7 bits: two products of 8 overflow 16 bits on a processor without VNNI
             nodes_to_exclude=json.loads(kept[ONNX_METADATA]).get("float_nodes", []),
         )
+        seal(temporary)
     return out.stat().st_size
 
 

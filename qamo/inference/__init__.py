@@ -12,6 +12,9 @@ ONNX file. Knows nothing of `report`. Imports PyTorch only where a PyTorch detec
     show.py          a judgement as table, JSON, CSV
     timeline.py      score over time as a picture
     flags.py         the flags that inference.py and serve.py share
-    web.py           the page's server
+    api_server.py    the server: the page and the API
+    guard.py         who may ask the server, and what each answer carries
+    worker.py        the judging process, as the server sees it
+    judging.py       the judging process, from within
     assets/          the page
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from qamo.command import number
 from qamo.evaluation import calibration
 from qamo.inference.judge import Rule
 from qamo.inference.scorer import DEVICES
@@ -25,7 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--overlap", type=float, default=0.5, help="share of a window that the next covers too [%(default)s]")
     add("--device", choices=DEVICES, default="auto", help="[%(default)s]")
-    add("--threads", type=int, default=0, help="CPU threads; 0: as the library chooses")
+    add("--threads", type=number(int, 0, 4096), default=0, help="CPU threads; 0: as the library chooses")
 
 
 def rule_of(args: argparse.Namespace, **more: Any) -> Rule:

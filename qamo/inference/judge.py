@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from qamo import InputError
 from qamo.audio import SAMPLE_RATE, diagnostics, load, windows
+from qamo.audio.speech import not_speech
 from qamo.evaluation.calibration import BONAFIDE, CONFIDENCE, PRIOR, UNCERTAIN, Calibration, llr_bounds, verdict
 from qamo.inference.scorer import Scorer
 
+T = TypeVar("T")
+
 MIXED_SHARE = 0.1  # of the windows; with more below the threshold, a bona fide verdict comes with a warning
-NO_SPEECH = {"silence"}  # codes of warnings that leave a score without a meaning
 FEW = 100  # recordings of a class; with less a calibration is a rough guess
 Aggregate = Literal["mean", "min", "first"]
 AGGREGATES: dict[Aggregate, Callable[[np.ndarray], float]] = {
@@ -27,8 +29,12 @@ AGGREGATES: dict[Aggregate, Callable[[np.ndarray], float]] = {
     "min": lambda scores: float(scores.min()),
     "first": lambda scores: float(scores[0]),  # the published protocol: the first window stands for the recording
 }
+MOS_WHOLE_S = 30.0  # up to here quality is predicted as the predictor does it, every second
+MOS_SEGMENT_SAMPLES = 122_880  # 7.68 s, which DistillMOS hears at a time
+MOS_HOP_S = 12.0  # at most, between segments of what is longer
 PredictMOS = Callable[[Sequence[np.ndarray]], np.ndarray]
 Heard = load.Recording | np.ndarray
+Watch = Callable[[Iterable[T], int, str], Iterable[T]]  # (steps, their number, which work) -> the steps
 
 
 @dataclass(frozen=True)
@@ -129,21 +135,35 @@ class Judgement:
 
 
 def judge(
-    heard: Heard, scorer: Scorer, rule: Rule, *, path: str = "", predict_mos: PredictMOS | None = None
+    heard: Heard,
+    scorer: Scorer,
+    rule: Rule,
+    *,
+    path: str = "",
+    predict_mos: PredictMOS | None = None,
+    watch: Watch[Any] | None = None,
 ) -> Judgement:
     """Judge what `qamo.audio.load.read` gave, or a wave (T,) at 16 kHz.
+
+    Args:
+        watch: is shown each batch, to tell of progress or to stop the work by an exception.
 
     Raises:
         InputError: the detector gives no finite score.
     """
-    (judgement,) = judge_all([(path, heard)], scorer, rule, predict_mos=predict_mos)
+    (judgement,) = judge_all([(path, heard)], scorer, rule, predict_mos=predict_mos, watch=watch)
     if judgement.error is not None:
         raise InputError(judgement.error)
     return judgement
 
 
 def judge_all(
-    named: Sequence[tuple[str, Heard]], scorer: Scorer, rule: Rule, *, predict_mos: PredictMOS | None = None
+    named: Sequence[tuple[str, Heard]],
+    scorer: Scorer,
+    rule: Rule,
+    *,
+    predict_mos: PredictMOS | None = None,
+    watch: Watch[Any] | None = None,
 ) -> list[Judgement]:
     """Judge recordings or waves (T,) at 16 kHz, each with its name; windows of several share a batch.
 
@@ -151,15 +171,28 @@ def judge_all(
     """
     cuts = [_cut(heard, scorer.window_samples, rule) for _, heard in named]
     starting = ((cut.wave, start) for cut in cuts for start in cut.starts[cut.scored])
-    batches = windows.batches(starting, scorer.window_samples, rule.batch_size)
+    batches: Iterable[np.ndarray] = windows.batches(starting, scorer.window_samples, rule.batch_size)
+    if watch:
+        batches = watch(batches, -(-sum(int(cut.scored.sum()) for cut in cuts) // rule.batch_size), "scoring")
     scores = np.concatenate([scorer(batch) for batch in batches])
     by_wave = np.split(scores, np.cumsum([cut.scored.sum() for cut in cuts])[:-1])
     return [
-        _judgement(name, cut, scores, scorer, rule, None if predict_mos is None else float(predict_mos([cut.wave])[0]))
+        _judgement(name, cut, scores, scorer, rule, predict_mos and _mos(cut.wave, predict_mos, watch))
         if np.isfinite(scores).all()
         else Judgement(name, error=f"{name}: its score is not finite; the weights are damaged")
         for (name, _), cut, scores in zip(named, cuts, by_wave)
     ]
+
+
+def _mos(wave: np.ndarray, predict_mos: PredictMOS, watch: Watch[Any] | None) -> float:
+    """Mean opinion score of a wave; of a long one the mean over segments, one at a time: an hour in little memory."""
+    if len(wave) <= MOS_WHOLE_S * SAMPLE_RATE:
+        return float(predict_mos([wave])[0])
+    last = len(wave) - MOS_SEGMENT_SAMPLES
+    n_least = 24  # as many as 30 s have
+    starts = np.linspace(0, last, max(n_least, math.ceil(last / SAMPLE_RATE / MOS_HOP_S) + 1)).astype(int)
+    steps = watch(starts, len(starts), "quality") if watch else starts
+    return float(np.mean([predict_mos([wave[start : start + MOS_SEGMENT_SAMPLES]])[0] for start in steps]))
 
 
 class _Cut(NamedTuple):
@@ -190,7 +223,10 @@ def _judgement(name: str, cut: _Cut, scores: np.ndarray, scorer: Scorer, rule: R
     facts = diagnostics.measure(cut.wave)
     domain = calibration.domain if calibration else None
     cautions = [*cut.warnings, *diagnostics.cautions(facts, domain, mos=mos)]
-    no_speech = any(caution.code in NO_SPEECH for caution in cautions)
+    no_speech = any(caution.code == "silence" for caution in cautions)
+    if not no_speech and (sign := not_speech(cut.wave)):
+        cautions.insert(0, sign)
+        no_speech = rule.threshold is None  # a guess, which warns a person who decides by a threshold, and no more
     band = rule.band(calibration)
     opinion = UNCERTAIN if no_speech else None if band is None else verdict(score, *band)
     warnings = [caution.text for caution in cautions]

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from qamo import InputError
+from qamo import InputError, hub
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
 
@@ -34,7 +34,7 @@ class Scorer(Protocol):
 def open_scorer(
     path: Path | str, *, device: str = "auto", n_threads: int = 0, calibration_file: Path | None = None
 ) -> Scorer:
-    """Open the detector at `path`.
+    """Open the detector at `path`, which may be a name on the Hugging Face hub, owner/name.
 
     Args:
         device: auto, cpu or cuda.
@@ -46,10 +46,12 @@ def open_scorer(
     """
     if device not in DEVICES:
         raise InputError(f"--device: expected {' or '.join(DEVICES)}, found {device!r}")
-    path = Path(path)
+    name = Path(path).resolve().name
+    path = hub.local(path)
     if not path.exists():
         raise InputError(
-            f"{path}: no such file or folder; give a run, a checkpoint, an exported folder or an .onnx file"
+            f"{path}: no such file or folder; give a run, a checkpoint, an exported folder, an .onnx file, or the name "
+            "of a detector on the Hugging Face hub, owner/name"
         )
     scorer: Scorer
     if path.suffix == ".onnx":
@@ -67,7 +69,7 @@ def open_scorer(
                 "with an ONNX file: python export.py RUN -o model.onnx --format onnx"
             ) from None
         scorer = TorchScorer(path, device=device, n_threads=n_threads)
-    scorer.name = path.resolve().name
+    scorer.name = name
     if calibration_file is not None:
         given = calibration.read(calibration_file)
         if given.weights != scorer.weights_digest:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ import torch
 from model import Detector, load_detector
 from qamo import InputError
 from qamo.audio import WINDOW_SAMPLES
+from qamo.config.effect import published_epochs
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
+from qamo.files import read_json
 from qamo.networks.feature_cache import fingerprint
 from qamo.networks.weights import read_torch
 from qamo.training.folder import scoring_digest
@@ -48,12 +50,18 @@ def digest_of(detector: Detector) -> str:
     return calibration.joined_digest(fingerprint(detector), scoring_digest(detector.config))
 
 
+class _About(TypedDict, total=False):
+    window_samples: int
+
+
 def window_of(path: Path) -> int:
     """The window that the detector at `path` was trained on, in samples; that of the paper where it is not said."""
     about = path / "qamo.json"
     if about.is_file():
-        return int(json.loads(about.read_text(encoding="utf-8")).get("window_samples", WINDOW_SAMPLES))
-    content = read_torch(path / "model.pt" if path.is_dir() else path)
+        return read_json(about, _About).get("window_samples", WINDOW_SAMPLES)
+    if published_epochs(path):
+        return WINDOW_SAMPLES
+    content = read_torch(path / "model.pt" if path.is_dir() else path, verify=False)
     kept = content.get("window_samples") if isinstance(content, dict) else None
     return kept if isinstance(kept, int) else WINDOW_SAMPLES
 

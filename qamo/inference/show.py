@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qamo.files import as_cell
 from qamo.inference.judge import Judgement, Rule, meaning
 from qamo.inference.scorer import Scorer
 
@@ -64,7 +65,8 @@ def to_csv(judgements: Sequence[Judgement]) -> str:
     for judgement in judgements:
         content = judgement.as_dict()
         n_scored = sum(window.score is not None for window in judgement.windows)
-        writer.writerow({**content, "n_windows": n_scored, "warnings": "; ".join(judgement.warnings)})
+        row = {**content, "n_windows": n_scored, "warnings": "; ".join(judgement.warnings)}
+        writer.writerow({key: as_cell(value) for key, value in row.items()})
     return text.getvalue()
 
 

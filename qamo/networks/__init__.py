@@ -12,11 +12,13 @@ weights are read without running what they hold. Imports the ground, `config` an
     contract.py       front end, back end, head and detector as types
     xlsr.py           XLS-R (wav2vec 2.0) as a front end
     xlsr_files.py     where XLS-R's weights come from, and their names in fairseq and transformers
+    xlsr_recipe.py    what such a file says of its network: followed, or refused
     lfcc.py           LFCC front end
     distillmos.py     DistillMOS as a front end and as a quality predictor
     conformer_tcm.py  Conformer with temporal-channel modelling
     nes2net.py        Nes2Net-X
     weights.py        reading files of weights safely and loading them strictly
+    digests.py        whether a file of weights still holds what was written
     published.py      detectors of the published code, read and written
     feature_cache.py  features of a frozen front end, kept on disk
     cpu/              XLS-R's forward pass arranged for CPUs

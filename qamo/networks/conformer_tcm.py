@@ -8,6 +8,8 @@ Shapes: B utterances, F frames, D feature size, E embedding size, N = F + 1 toke
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,18 +23,29 @@ N_POSITIONS = 10_000  # rows of the fixed position table, 200 s of frames; longe
 class ConformerTCM(nn.Module):
     """Back end of the paper: (B, F, D) -> (B, E).
 
+    Args:
+        init: "copies": the blocks begin with equal weights, as the published code's do, and stay close to each other at
+            its learning rate of 1e-6; "independent": each block has draws of its own.
+
     Source: behaviour matched to ductuantruong/QAMO @47d77cc.
     """
 
     positions: Tensor
 
-    def __init__(self, input_dim: int, *, embedding_size: int, n_heads: int, kernel_size: int, n_blocks: int):
+    def __init__(
+        self, input_dim: int, *, embedding_size: int, n_heads: int, kernel_size: int, n_blocks: int, init: str
+    ):
         super().__init__()
         self.dim = embedding_size
         self.project = Linear(input_dim, embedding_size)
         self.norm = nn.BatchNorm2d(1)  # one channel: a single mean and variance over the whole (F, E) plane
         self.class_token = nn.Parameter(torch.rand(1, embedding_size))
-        self.blocks = nn.ModuleList(_Block(embedding_size, n_heads, kernel_size) for _ in range(n_blocks))
+        first = _Block(embedding_size, n_heads, kernel_size)
+        others = (
+            copy.deepcopy(first) if init == "copies" else _Block(embedding_size, n_heads, kernel_size)
+            for _ in range(n_blocks - 1)
+        )
+        self.blocks = nn.ModuleList([first, *others])
         self.register_buffer("positions", sinusoids(N_POSITIONS, embedding_size), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class Part(Protocol):
 
 
 class FrontEnd(Part, Protocol):
-    """(B, T) -> (B, F, D)."""
+    """(B, T) -> (B, F, D), in the wave's number format whatever autocast says."""
 
     dim: int  # D
     frozen: bool  # computes without gradients, and as in evaluation mode whatever the detector's: features may be kept

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qamo import InputError
 from qamo.networks.conformer_tcm import N_POSITIONS, sinusoids
-from qamo.networks.weights import check_finite
+from qamo.networks.weights import check_finite, without_wrappers
 from qamo.networks.xlsr_files import (
     FAIRSEQ_UNUSED,
     PUBLISHED_XLSR,
@@ -90,16 +90,17 @@ def from_published(
     """A published checkpoint -> our state dict, and the model config its shapes tell of.
 
     Reads the detectors of QAMO (both back ends) and those of the parent project, whose head is a linear layer
-    with two logits. A prefix `module.` is taken off; weights that only pre-training reads are dropped.
+    with two logits. Prefixes of wrappers (`module.`, `_orig_mod.`, Lightning's) are taken off; weights that only
+    pre-training reads are dropped.
 
     Args:
-        path: the file that `state` was read from; centroids may be kept apart beside it, in oc_center.npy.
+        path: the file that `state` was read from; its centroids may be in oc_center.npy beside it or a folder up.
         n_heads: attention heads of XLS-R; None: those of the published network of that width.
 
     Raises:
         InputError: no back end of ours, weights missing or unknown, or a width whose heads cannot be told.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = without_wrappers(state, (PUBLISHED_XLSR,))
     of_xlsr = {n.removeprefix(PUBLISHED_XLSR): t for n, t in state.items() if n.startswith(PUBLISHED_XLSR)}
     others = {n: t for n, t in state.items() if not n.startswith(PUBLISHED_XLSR)}
     backend = _backend_of(others, path)
@@ -134,9 +135,10 @@ def _backend_of(names: Iterable[str], path: Path) -> str:
 
 
 def _center_beside(path: Path) -> Tensor | None:
-    """Centroids (K, E) in the oc_center.npy that the published code writes beside a checkpoint, if there is one."""
-    beside = path.parent / "oc_center.npy"
-    if not beside.is_file():
+    """Centroids (K, E) in the oc_center.npy beside a checkpoint or a folder up, if there is one."""
+    places = (folder / "oc_center.npy" for folder in (path.parent, path.parent.parent))
+    beside = next((place for place in places if place.is_file()), None)
+    if beside is None:
         return None
     try:
         center = np.load(beside, allow_pickle=False)

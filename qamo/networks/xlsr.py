@@ -7,6 +7,8 @@ Shapes: B utterances, T samples at 16 kHz, F frames, D features.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,17 +16,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qamo import InputError
+from qamo.config.parts import XLSR_300M
 from qamo.networks.cpu import xlsr_pass
 from qamo.networks.weights import check_finite, load_strictly
-from qamo.networks.xlsr_files import read_xlsr
+from qamo.networks.xlsr_files import Pretrained, read_xlsr
+from qamo.networks.xlsr_recipe import DRAWS, LAYER_NORM_EPS, Recipe
 
+CONV_BIAS = re.compile(r"feature_extractor\.conv_layers\.\d+\.conv\.bias")
 MIN_SAMPLES = 400  # the receptive field of one frame, 25 ms
 
 
 class XLSR(nn.Module):
     """wav2vec 2.0 of the XLS-R kind: (B, T) -> (B, F, D), the last hidden state after the final layer norm.
 
-    Nothing in it is random: no masking, no dropout, no layer drop, as the published configuration trains it.
+    Features have the wave's number format, whatever autocast or the weights compute in and on every processor.
+
+    Nothing in it is random unless the file of its weights says so: no masking ever, and dropouts, layer drop and the
+    scale of the convolutions' gradient as in the pre-training of that file. XLS-R 300M has none of them.
 
     On a CPU `qamo.networks.cpu.xlsr_pass` takes the network's steps in a faster way, equal up to rounding, in float32
     twice as fast on an AMD processor. With attention="eager", or `plain` set, the steps are transformers' own.
@@ -32,9 +40,11 @@ class XLSR(nn.Module):
     Args:
         weights: a fairseq file, a transformers folder, a .safetensors file, a hub name, or None: random weights.
         freeze: train none of it.
-        attention: sdpa or eager; eager is bit for bit fairseq's, and slower.
+        attention: sdpa or eager; eager takes fairseq's steps (to the same bits, on one CPU that was tried), and is
+            slower.
         normalize_input: "utterance" brings each wave to mean 0 and variance 1, as in XLS-R's own pre-training.
         uninitialized: leave the weights as memory holds them; a strict load must follow.
+        asked: sizes by config key; None: as in the file, else as XLS-R 300M. `sizes` has those that it came to.
 
     Raises:
         InputError: the weights cannot be found or read, or belong to another network.
@@ -53,33 +63,26 @@ class XLSR(nn.Module):
         normalize_input: str,
         attention: str,
         gradient_checkpointing: bool,
-        hidden_size: int,
-        n_layers: int,
-        n_heads: int,
-        ffn_size: int,
-        conv_size: int,
-        position_kernel: int,
-        position_groups: int,
         uninitialized: bool = False,
+        **asked: int | None,
     ):
         super().__init__()
-        if hidden_size % n_heads:
-            raise InputError(f"model.xlsr: hidden_size {hidden_size} is not divisible by n_heads {n_heads}")
-        self.dim = hidden_size
+        found = None if weights is None else read_xlsr(weights, asked)
+        sizes = XLSR_300M | {key: size for key, size in asked.items() if size} | (found.sizes if found else {})
+        if sizes["hidden_size"] % sizes["n_heads"]:
+            raise InputError(
+                "model.xlsr: hidden_size {hidden_size} is not divisible by n_heads {n_heads}".format(**sizes)
+            )
+        self.sizes = sizes
+        self.recipe = found.recipe if found else Recipe()
+        self.dim = sizes["hidden_size"]
         self.frozen = freeze
         self.normalize_input = normalize_input
         self.plain = attention == "eager"
         self.cpu_pass = xlsr_pass.CPUPass()
-        sizes = {
-            "hidden_size": hidden_size,
-            "n_layers": n_layers,
-            "ffn_size": ffn_size,
-            "conv_size": conv_size,
-            "position_kernel": position_kernel,
-            "position_groups": position_groups,
-        }
-        config = _config(sizes, n_heads=n_heads, attention=attention)
-        self.network = _network(config, weights, sizes, uninitialized=uninitialized)
+        config = _config(sizes, attention=attention, draws=self.recipe.draws)
+        self.network = _network(config, found, weights, uninitialized=uninitialized)
+        self._scale_gradients(self.recipe.feature_grad_mult)
         if gradient_checkpointing and not freeze:
             newer = getattr(self.network, "activation_checkpointing_enable", None)
             # The last transformers for Python 3.10 knows the older name only.
@@ -87,6 +90,23 @@ class XLSR(nn.Module):
         if freeze:
             self.network.requires_grad_(False)
         self.train(self.training)
+
+    def _scale_gradients(self, factor: float) -> None:
+        """Scale the gradient that reaches the convolutions; 0: they are not trained."""
+        if factor == 0:
+            self.network.freeze_feature_encoder()
+        elif factor != 1:
+
+            def scaled(module: nn.Module, args: Any, output: Tensor) -> None:
+                if output.requires_grad:
+                    output.register_hook(lambda gradient: gradient * factor)
+
+            self.network.feature_extractor.register_forward_hook(scaled)
+
+    @property
+    def draws(self) -> bool:
+        """Whether training takes steps of transformers' own: the faster ones know no dropout and no scaled gradient."""
+        return self.training and (bool(self.recipe.draws) or self.recipe.feature_grad_mult not in (0, 1))
 
     def train(self, mode: bool = True) -> XLSR:
         self.cpu_pass.forget()
@@ -110,12 +130,12 @@ class XLSR(nn.Module):
         return self._last_hidden_state(wave)
 
     def _last_hidden_state(self, wave: Tensor) -> Tensor:
-        if self.plain or not xlsr_pass.usable(self.network, wave):
-            return self.network(wave).last_hidden_state
+        if self.plain or self.draws or not xlsr_pass.usable(self.network, wave):
+            return self.network(wave).last_hidden_state.to(wave.dtype)
         return self.cpu_pass(self.network, wave)
 
 
-def _config(sizes: dict[str, int], *, n_heads: int, attention: str) -> Any:
+def _config(sizes: dict[str, int], *, attention: str, draws: Mapping[str, float]) -> Any:
     """transformers' config of the network."""
     from transformers.models.wav2vec2.configuration_wav2vec2 import Wav2Vec2Config
 
@@ -123,7 +143,7 @@ def _config(sizes: dict[str, int], *, n_heads: int, attention: str) -> Any:
     return make(
         hidden_size=sizes["hidden_size"],
         num_hidden_layers=sizes["n_layers"],
-        num_attention_heads=n_heads,
+        num_attention_heads=sizes["n_heads"],
         intermediate_size=sizes["ffn_size"],
         conv_dim=(sizes["conv_size"],) * 7,
         num_conv_pos_embeddings=sizes["position_kernel"],
@@ -132,28 +152,32 @@ def _config(sizes: dict[str, int], *, n_heads: int, attention: str) -> Any:
         do_stable_layer_norm=True,
         feat_extract_norm="layer",
         # transformers' defaults would drop and mask in training.
-        layerdrop=0.0,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        feat_proj_dropout=0.0,
+        **dict.fromkeys(DRAWS.values(), 0.0) | dict(draws),
+        layer_norm_eps=LAYER_NORM_EPS,
         apply_spec_augment=False,
         mask_time_prob=0.0,
         attn_implementation=attention,
     )
 
 
-def _network(config: Any, weights: str | None, sizes: dict[str, int], *, uninitialized: bool) -> nn.Module:
-    """The network with the weights that `weights` names, with random ones, or with what memory holds."""
+def _network(config: Any, found: Pretrained | None, weights: str | None, *, uninitialized: bool) -> nn.Module:
+    """The network with the weights that were found, with random ones, or with what memory holds."""
     from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2Model
 
-    state = None if weights is None else read_xlsr(weights, sizes)
-    if state is None and not uninitialized:
+    if found is None and not uninitialized:
         return Wav2Vec2Model(config)
     with torch.device("meta"):  # drawing 317 million weights only to overwrite them takes seconds
         network = Wav2Vec2Model(config)
     network.to_empty(device="cpu")
-    if state is not None:
-        load_strictly(network, state, f"model.xlsr.weights {weights}")
+    if found is not None:
+        biases = {
+            name: torch.zeros_like(tensor)
+            for name, tensor in network.state_dict().items()
+            if CONV_BIAS.fullmatch(name) and name not in found.state
+        }
+        whole = len(biases) == len(network.feature_extractor.conv_layers)
+        load_strictly(network, found.state | (biases if whole else {}), f"model.xlsr.weights {weights}")
         check_finite(network.state_dict(), f"model.xlsr.weights {weights}")
+        for name in biases if whole else ():  # a network without them, as HuBERT large: zeros that stay zeros
+            network.get_parameter(name).requires_grad_(False)
     return network

@@ -7,134 +7,160 @@ replacement) pairs, which a test checks to be one to one.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from qamo import InputError
-from qamo.networks.weights import read_torch
+from qamo import InputError, hub
+from qamo.files import read_json
+from qamo.networks.digests import load_safetensors
+from qamo.networks.weights import SETTINGS_CLASSES, read_torch, weights_in, without_wrappers
+from qamo.networks.xlsr_recipe import Recipe, of_fairseq, of_transformers
 
 log = logging.getLogger(__name__)
 
 XLSR_URL = "https://dl.fbaipublicfiles.com/fairseq/wav2vec/xlsr2_300m.pt"
 PUBLISHED_XLSR = "ssl_model.model."  # starts the names of XLS-R's weights in a detector of the published code
+FOLDER_FILES = (  # where transformers puts weights, the first that is there counts
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+DIGESTS_FILE = "digests.json"  # in a folder that export.py wrote, the digests of model.safetensors
 HEADS_OF_WIDTH = {768: 12, 1024: 16, 1280: 16, 1920: 16}  # of the published wav2vec 2.0 networks
 
 Rules = list[tuple[str, str]]
 Compiled = list[tuple[re.Pattern[str], str]]
 
-# Classes that fairseq files may mention besides tensors and plain types: training arguments in several guises.
-# Their objects are read as empty ones; no code of theirs, or of anybody's, runs.
-FAIRSEQ_CLASSES = (
-    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "String", "Integer", "Float", "Boolean", "Enum")),
-    *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
-    *(f"omegaconf.base.{name}" for name in ("ContainerMetadata", "Metadata")),
-    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "str", "float")),
-    *("argparse.Namespace", "fairseq.data.dictionary.Dictionary", "typing.Any", "_codecs.encode"),
-    *("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype"),
-)
+XLSR_MARKS = ("post_extract_proj.", "feature_projection.projection.")  # of fairseq's and of transformers' names
 
 # ---- files
 
 
-def read_xlsr(weights: str, sizes: Mapping[str, int] | None = None) -> dict[str, Tensor]:
-    """Weights of a wav2vec 2.0 network in transformers' names, from wherever `weights` points to.
+class Pretrained(NamedTuple):
+    """A front end's file: weights in transformers' names, sizes by config key, and what else it tells."""
+
+    state: dict[str, Tensor]
+    sizes: dict[str, int]
+    recipe: Recipe
+
+
+def read_xlsr(weights: str, asked: Mapping[str, int | None] = MappingProxyType({})) -> Pretrained:
+    """A wav2vec 2.0 network of the XLS-R kind from wherever `weights` points to.
 
     Args:
-        sizes: of the network that is to hold them, by config key; checked so that a message can say what differs.
+        asked: sizes that someone wants, by config key; n_layers may be fewer than the file's: the first ones are taken.
 
     Raises:
         InputError: nothing is there, it cannot be read, or it holds another network.
     """
     path = Path(weights).expanduser()
     if path.is_dir():
-        raw = _read_folder(path)
+        raw, recipe = _read_folder(path)
     elif path.suffix == ".safetensors" and path.is_file():
-        raw = _read_safetensors(path)
+        raw, recipe = load_safetensors(path), _recipe_beside(path)
     elif path.is_file():
-        raw = read_fairseq(path)
-        if is_published(raw):
-            raise InputError(
-                f"model.xlsr.weights {path}: holds a whole detector, not a front end; score with it "
-                "(--train false with its path), or set model.xlsr.weights to xlsr2_300m.pt"
-            )
-    elif HUB_NAME.fullmatch(weights) and path.suffix not in WEIGHT_FILES and not path.parent.is_dir():
-        raw = _download(weights)
+        raw, recipe = _read_fairseq(path)
+    elif hub.is_name(weights):
+        raw, recipe = _fetched(weights)
     else:
         raise InputError(
             f"model.xlsr.weights {path}: no such file; download {XLSR_URL} (3.8 GB) to that place, "
             "or set it to facebook/wav2vec2-xls-r-300m, a local copy, or null for random weights"
         )
     state = xlsr_to_transformers(raw, weights)
-    found = xlsr_sizes(state)
-    differing = [f"{key} {found[key]} (expected {sizes[key]})" for key in found if sizes and found[key] != sizes[key]]
+    return _fitted(Pretrained(state, xlsr_sizes(state), recipe), {k: v for k, v in asked.items() if v}, weights)
+
+
+def _fitted(found: Pretrained, asked: Mapping[str, int], weights: str) -> Pretrained:
+    """What was found, with as many layers as asked for, and with the number of attention heads."""
+    state, sizes, recipe = found
+    told = sizes | ({"n_heads": recipe.n_heads} if recipe.n_heads else {})
+    fewer = asked.get("n_layers", 0) if 0 < asked.get("n_layers", 0) < sizes.get("n_layers", 0) else 0
+    differing = [
+        f"{key} {value} (expected {asked[key]})"
+        for key, value in told.items()
+        if key in asked and asked[key] != value and not (key == "n_layers" and fewer)
+    ]
     if differing:
         raise InputError(
             f"model.xlsr.weights {weights}: holds another network than model.xlsr describes: {', '.join(differing)}; "
-            "take XLS-R 300M, or set these keys of model.xlsr to what was found"
+            "leave these keys of model.xlsr out, or set them to what was found"
         )
-    return state
+    if fewer:
+        log.info("%s: the first %d of its %d layers are taken", weights, fewer, sizes["n_layers"])
+        left_out = tuple(f"encoder.layers.{n}." for n in range(fewer, sizes["n_layers"]))
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(left_out)}
+        sizes = sizes | {"n_layers": fewer}
+    heads = asked.get("n_heads") or recipe.n_heads
+    return Pretrained(state, sizes | {"n_heads": attention_heads(state, heads, weights)}, recipe)
 
 
-def _read_folder(folder: Path) -> dict[str, Tensor]:
+def _read_folder(folder: Path) -> tuple[Mapping[str, Tensor], Recipe]:
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise InputError(f"model.xlsr.weights {folder}: expected a transformers folder, found no config.json in it")
-    try:
-        config: dict[str, Any] = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{config_path}: not JSON ({error})") from None
-    wanted = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
-    # Of the same shapes but another function, as wav2vec 2.0 large is: no shape check would tell.
-    wrong = [f"{key} {config[key]!r}" for key, value in wanted.items() if config.get(key, value) != value]
-    if wrong:
-        raise InputError(f"{config_path}: {' and '.join(wrong)}: not a network of the XLS-R kind; take XLS-R 300M")
-    if (folder / "model.safetensors").is_file():
-        return _read_safetensors(folder / "model.safetensors")
-    if (folder / "pytorch_model.bin").is_file():
-        return read_torch(folder / "pytorch_model.bin")
+    recipe = of_transformers(read_json(config_path, dict), config_path)
+    for name in FOLDER_FILES:
+        path = folder / name
+        if path.is_file() and name.endswith(".index.json"):
+            shards = [_read_weights(folder / shard) for shard in shards_of(path)]
+            return {key: tensor for shard in shards for key, tensor in shard.items()}, recipe
+        if path.is_file():
+            return _read_weights(path), recipe
     raise InputError(f"{folder}: expected model.safetensors or pytorch_model.bin beside config.json, found neither")
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def shards_of(index: Path) -> list[str]:
+    """The files that hold the weights of an index.
 
+    Raises:
+        InputError: it names none, or one outside its folder.
+    """
+    named = read_json(index, dict).get("weight_map")
+    shards = sorted(set(named.values()), key=str) if isinstance(named, dict) else []
+    if not shards or not all(isinstance(s, str) and s.endswith(WEIGHT_FILES) and s == Path(s).name for s in shards):
+        raise InputError(f"{index}: expected a weight_map that names files of this folder, found {str(shards)[:80]}")
+    return shards
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, but its folder's index names it; copy or download it too")
+    if path.suffix == ".safetensors":
+        kept = path.with_name(DIGESTS_FILE)  # export.py writes it beside the one file of its folder
+        return load_safetensors(path, read_json(kept, dict) if kept.is_file() else None)
+    state = weights_in(read_torch(path))
+    if state is None:
+        raise InputError(f"{path}: expected weights by name, found something else")
+    return state
+
+
+def _recipe_beside(path: Path) -> Recipe:
+    config = path.with_name("config.json")
+    return of_transformers(read_json(config, dict), config) if config.is_file() else of_fairseq(None, path)
+
+
+def _fetched(name: str) -> tuple[Mapping[str, Tensor], Recipe]:
+    """The network of a hub repository."""
     try:
-        return load_file(path)  # maps the file
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file, or one that ends too early ({error})") from None
+        folder = hub.fetch(name, ("config.json",), FOLDER_FILES, optional=(DIGESTS_FILE,))
+        found = next(folder / file for file in FOLDER_FILES if (folder / file).is_file())
+        if found.name.endswith(".index.json"):
+            hub.fetch(name, *((shard,) for shard in shards_of(found)))
+    except InputError as error:
+        raise InputError(f"model.xlsr.weights {error}, or download {XLSR_URL}") from None
+    return _read_folder(folder)
 
 
-def _download(name: str) -> dict[str, Tensor]:
-    """A hub repository's weights, from its cache or over the network with a progress bar."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HTTPError
-
-    try:
-        config = hf_hub_download(name, "config.json")
-        try:
-            hf_hub_download(name, "model.safetensors")
-        except EntryNotFoundError:  # there, or offline in the cache, is the older format alone
-            hf_hub_download(name, "pytorch_model.bin")
-    except (OSError, ValueError, HTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise InputError(
-            f"model.xlsr.weights {name}: no such file, and it cannot be fetched from the Hugging Face hub ({reason}); "
-            f"where there is a network, download {XLSR_URL} or https://huggingface.co/{name}, copy it here and "
-            "give its path"
-        ) from None
-    return _read_folder(Path(config).parent)
-
-
-def read_fairseq(path: Path) -> dict[str, Tensor]:
+def read_fairseq(path: Path) -> Mapping[str, Tensor]:
     """The weights of a fairseq wav2vec 2.0 file, under fairseq's names, left in the file until used.
 
     Optimiser moments and the rest of the file are never read into memory, nothing in it is executed.
@@ -142,9 +168,23 @@ def read_fairseq(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is unreadable, mentions a class that is not allowed, or holds no weights.
     """
-    content = read_torch(path, inert=FAIRSEQ_CLASSES)
-    state = content.get("model") if isinstance(content, dict) and "model" in content else content
-    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+    return _weights_of(read_torch(path, inert=SETTINGS_CLASSES), path)
+
+
+def _read_fairseq(path: Path) -> tuple[Mapping[str, Tensor], Recipe]:
+    content = read_torch(path, inert=SETTINGS_CLASSES)
+    state = _weights_of(content, path)
+    if is_published(state):
+        raise InputError(
+            f"model.xlsr.weights {path}: holds a whole detector, not a front end; score with it "
+            "(--train false with its path), or set model.xlsr.weights to xlsr2_300m.pt"
+        )
+    return state, of_fairseq(content, path)
+
+
+def _weights_of(content: Any, path: Path) -> Mapping[str, Tensor]:
+    state = weights_in(content)
+    if state is None:
         keys = ", ".join(list(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path}: expected a wav2vec 2.0 file with weights under 'model', found {keys}")
     return state
@@ -175,7 +215,7 @@ XLSR_NAMES: Rules = [
 ]
 
 # Weights that only pre-training and other tasks read; a detector drops them.
-FAIRSEQ_UNUSED = ("mask_emb", "quantizer.", "project_q.", "final_proj.")
+FAIRSEQ_UNUSED = ("mask_emb", "quantizer.", "project_q.", "final_proj.", "label_embs_concat")
 _TRANSFORMERS_UNUSED = ("masked_spec_embed", "quantizer.", "project_hid.", "project_q.", "lm_head.")
 
 
@@ -212,13 +252,11 @@ def xlsr_to_transformers(state: Mapping[str, Tensor], where: object) -> dict[str
     Args:
         where: names the file in the log.
     """
-    of_fairseq = "post_extract_proj.weight" in state
-    own = state
-    if any(name.startswith("wav2vec2.") for name in state):  # a network with a task's head on top
-        own = {n.removeprefix("wav2vec2."): t for n, t in state.items() if n.startswith("wav2vec2.")}
+    own = without_wrappers(state, XLSR_MARKS)
+    of_fairseq = "post_extract_proj.weight" in own
     unused = FAIRSEQ_UNUSED if of_fairseq else _TRANSFORMERS_UNUSED
     kept = {n: t for n, t in own.items() if not n.startswith(unused)}
-    if dropped := [n for n in state if n.removeprefix("wav2vec2.") not in kept]:
+    if dropped := [n for n in own if n not in kept]:
         log.info("%s: %d weights that only pre-training reads are left out: %s", where, len(dropped), dropped)
     if of_fairseq:
         return {renamed(n, TO_TRANSFORMERS): t for n, t in kept.items()}
@@ -228,7 +266,7 @@ def xlsr_to_transformers(state: Mapping[str, Tensor], where: object) -> dict[str
 
 def is_published(state: Mapping[str, Any]) -> bool:
     """Whether a state dict uses the names of the published QAMO code or of its parent project."""
-    return any(name.removeprefix("module.").startswith(PUBLISHED_XLSR) for name in state)
+    return any(name.startswith(PUBLISHED_XLSR) or f".{PUBLISHED_XLSR}" in name for name in state)
 
 
 def xlsr_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -260,6 +298,6 @@ def attention_heads(xlsr: Mapping[str, Tensor], given: int | None, where: object
     if width not in HEADS_OF_WIDTH:
         raise InputError(
             f"{where}: weights do not tell the attention heads of a front end of width {width}, which is not a "
-            "published one; give them: --n-heads of export.py, or cfg.xlsr.n_heads of model.load_detector"
+            "published one; give them: --n-heads of export.py, model.xlsr.n_heads, or cfg.xlsr.n_heads of load_detector"
         )
     return HEADS_OF_WIDTH[width]

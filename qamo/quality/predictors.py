@@ -70,8 +70,14 @@ class DistillMOSPredictor:
         import torch
 
         from qamo.networks import distillmos
+        from qamo.networks.cpu import onednn
 
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if bf16 and self._device == "cpu" and not onednn.is_native(torch.bfloat16):
+            raise InputError(
+                "distillmos:bf16: this processor has no bfloat16 products and would emulate each, many times slower "
+                "than float32; take distillmos"
+            )
         self._bf16 = bf16
         self._network = distillmos.load_network().to(self._device)
         digest = files.sha256(Path(distillmos.weights_path()))

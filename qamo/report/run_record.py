@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from qamo import InputError
 from qamo.audio import WINDOW_SAMPLES
-from qamo.config.load import flat, load_config
+from qamo.config.load import flat, read_run_config
+from qamo.files import read_json, read_text
+from qamo.training import folder as training_folder
 
 METRICS, RESULTS, CALIBRATION = "metrics.jsonl", "results.json", "calibration.json"
 CONFIG, MODEL = "config.yaml", "model.pt"
@@ -59,7 +60,7 @@ def read_run(folder: Path) -> RunRecord:
     results = read_results(folder / RESULTS)
     if not (folder / CONFIG).is_file():
         return RunRecord(folder, epochs, [], WINDOW_SAMPLES, results)
-    cfg = load_config(folder / CONFIG)
+    cfg = read_run_config(folder / CONFIG)
     used = {cfg.model.frontend, cfg.model.backend, cfg.model.head}
     settings = []
     for key, value in flat(cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})).items():
@@ -77,20 +78,22 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     Raises:
         InputError: no epoch is there, or a line is not one.
     """
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"--run: {path} is not there; give the folder of a run that was trained (exps/NAME)")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            missing = {"epoch", "dev_loss", "dev_eer"} - row.keys()
-        except (json.JSONDecodeError, AttributeError):
+            numbers = {key: value for key, value in row.items() if type(value) in (int, float)}
+        except (ValueError, AttributeError, RecursionError):
             raise InputError(f"{path}:{number}: expected a JSON object, got {line[:60]!r}") from None
-        if missing:
-            raise InputError(f"{path}:{number}: expected the keys of an epoch, {', '.join(sorted(missing))} missing")
-        rows.append({key: value for key, value in row.items() if isinstance(value, int | float)})
+        if missing := {"epoch", "dev_loss", "dev_eer"} - numbers.keys():
+            raise InputError(
+                f"{path}:{number}: expected the numbers of an epoch, {', '.join(sorted(missing))} missing or no number"
+            )
+        rows.append(numbers)
     if not rows:
         raise InputError(f"{path}: no epoch has finished yet")
     return rows
@@ -98,21 +101,17 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
     """The rows of a run's results by evaluation set; none while the run has not been scored."""
-    return _read(path, "sets", dict, "the results of a run, with 'sets'") or {}
+    return training_folder.read_results(path)["sets"] if path.exists() else {}
 
 
 def dev_threshold(folder: Path) -> float | None:
     """The threshold that a run's calibration found on its dev scores; None where it has none."""
-    return _read(folder / CALIBRATION, "eer_threshold", float, "a calibration with a number eer_threshold")
+    path = folder / CALIBRATION
+    return read_json(path, _Threshold)["eer_threshold"] if path.exists() else None
 
 
-def _read(path: Path, key: str, kind: Callable[[Any], Any], expected: str) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        return kind(json.loads(path.read_text(encoding="utf-8"))[key])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: expected {expected}; score the run again") from None
+class _Threshold(TypedDict):
+    eer_threshold: float
 
 
 def read_centroids(folder: Path, head: Any, last: dict[str, float]) -> Centroids | None:

@@ -18,7 +18,7 @@ from eval_metrics import TDCFCoefficients, checked
 from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
-from qamo.evaluation.intervals import Difference, Interval, bootstrap_eer
+from qamo.evaluation.percentile import Difference, Interval, bootstrap_eer
 from qamo.report.run_record import dev_threshold
 from qamo.trials.asv import read_legacy_coefficients
 from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys

@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from qamo.files import as_cell
+
 DASH = "–"
 INTERVALS = ("interval", "signed", "number_interval")
 
@@ -127,7 +129,7 @@ def to_csv(table: Table) -> str:
         rows[0] += [name, f"{name} low", f"{name} high"] if wide else [name]
         for row, values in zip(rows[1:], table.rows):
             row += (values[i] or (None, None, None)) if wide else [values[i]]
-    writer.writerows(rows)  # None becomes an empty cell
+    writer.writerows(map(as_cell, row) for row in rows)  # None becomes an empty cell
     return out.getvalue()
 
 

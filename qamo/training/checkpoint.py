@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor
 
 from qamo import InputError
-from qamo.files import replacing, write_json
+from qamo.files import read_json, replacing, write_json
+from qamo.networks.digests import DIGESTS, digests_of, load_safetensors
 from qamo.networks.weights import check_finite, first_of, read_torch
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 FORMAT = "qamo checkpoint 1"
 CONVENTION = "bonafide=1, higher=bona fide"
 
+PARTS = ("frontend", "backend", "head")
 EXPORTED_WEIGHTS = "model.safetensors"
 EXPORTED_CONFIG = "qamo.json"
 
@@ -41,9 +44,11 @@ def write_checkpoint(path: Path, *, model_state: Mapping[str, Tensor], model_con
     content = {"format": FORMAT, "convention": CONVENTION, "model": dict(model_state), "model_config": model_config}
     if clash := content.keys() & provenance.keys():
         raise ValueError(f"provenance repeats {sorted(clash)}")
+    content = _plain({**content, **provenance})
+    content[DIGESTS] = digests_of(content)
     # Into an open file: given a path, torch writes its name into the archive, and equal runs would differ in bytes.
     with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-        torch.save(_plain({**content, **provenance}), file)
+        torch.save(content, file)
 
 
 def _plain(value: Any) -> Any:
@@ -59,17 +64,14 @@ def _plain(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
 
 
-def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint as `write_checkpoint` was given it.
-
-    Args:
-        mmap: leave the weights in the file until they are used.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint as `write_checkpoint` was given it; its tensors stay in the file until they are used.
 
     Raises:
-        InputError: the file is missing, cut off, no checkpoint of ours, asks to run code, scores the other way
+        InputError: the file is missing, cut off, damaged, no checkpoint of ours, asks to run code, scores the other way
             round, or holds weights that are not finite.
     """
-    return checked(read_torch(path, mmap=mmap), path)
+    return checked(read_torch(path), path)
 
 
 def checked(content: Any, path: Path) -> dict[str, Any]:
@@ -78,7 +80,11 @@ def checked(content: Any, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected a checkpoint of this program ({FORMAT!r}), found {_kind(content)}")
     if content.get("convention") != CONVENTION:
         raise InputError(f"{path}: its scores mean {content.get('convention')!r}, expected {CONVENTION!r}")
-    check_finite(content["model"], path)
+    state, config = content.get("model"), content.get("model_config")
+    names_parts = isinstance(config, dict) and all(isinstance(config.get(part, ""), str) for part in PARTS)
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()) or not names_parts:
+        raise InputError(f"{path}: damaged: its weights or its model_config are of another kind; copy it again")
+    check_finite(state, path)
     return content
 
 
@@ -88,12 +94,18 @@ def write_exported(folder: Path, *, model_state: Mapping[str, Tensor], model_con
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model_state.items()}
     with replacing(folder / EXPORTED_WEIGHTS) as temporary:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model_state.items()}
         save_file(tensors, temporary, metadata={"format": "pt"})
         share(temporary)
     about = {"format": FORMAT, "convention": CONVENTION, "model_config": model_config, **provenance}
-    write_json(folder / EXPORTED_CONFIG, about)
+    about[DIGESTS] = digests_of(tensors)
+    write_json(folder / EXPORTED_CONFIG, {**about, "checksum": _checksum(about)})
+
+
+def _checksum(about: Mapping[str, Any]) -> int:
+    """CRC-32 of what an exported folder says of itself: a setting that was damaged would change the scores."""
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
 def share(path: Path) -> None:
@@ -109,18 +121,12 @@ def read_exported(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: a file is missing, damaged, or not ours.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
-    try:
-        about = json.loads((folder / EXPORTED_CONFIG).read_text(encoding="utf-8"))
-        state = load_file(folder / EXPORTED_WEIGHTS)
-    except ValueError as error:
-        raise InputError(f"{folder / EXPORTED_CONFIG}: not JSON ({error})") from None
-    except SafetensorError as error:
-        raise InputError(f"{folder / EXPORTED_WEIGHTS}: damaged, or cut off ({error}); copy it again") from None
-    content = checked(about | {"model": state} if isinstance(about, dict) else about, folder)
+    about = read_json(folder / EXPORTED_CONFIG, dict)
+    if (own := about.pop("checksum", None)) is not None and own != _checksum(about):
+        raise InputError(f"{folder / EXPORTED_CONFIG}: damaged, or changed by hand; export the detector again")
+    state = load_safetensors(folder / EXPORTED_WEIGHTS, about.pop(DIGESTS, None))
+    content = checked(about | {"model": state}, folder)
     return state, content["model_config"]
 
 
@@ -131,13 +137,11 @@ def write_average(
 
     Args:
         epochs: best first.
-        how: as for `average`, or "none": the best epoch alone.
+        how: as for `average`.
         model_config, provenance: as for `write_checkpoint`.
     """
-    if how == "none":
-        epochs, how = epochs[:1], "mean"
     weights = average(epochs, how)
-    names = [epoch.name for epoch in epochs]
+    names = [epoch.name for epoch in (epochs[:1] if how == "none" else epochs)]
     write_checkpoint(path, model_state=weights, model_config=model_config, epochs=names, **provenance)
     log.info("averaged (%s) the best epochs: %s", how, ", ".join(names))
 
@@ -148,7 +152,7 @@ def average(paths: Sequence[Path], how: str = "mean") -> dict[str, Tensor]:
     Args:
         how: "mean", or "reference" for what the published code really computes: it adds onto the second-best
             epoch's tensors while it means to add to the best's, so for n epochs b0 (best) to b(n-1) it yields
-            (2 b1 + b2 + ... + b(n-1)) / n, and of a single epoch that epoch.
+            (2 b1 + b2 + ... + b(n-1)) / n, and of a single epoch that epoch; "none": the best epoch alone.
 
     Counters (integer buffers, as those of batch norm) are those of the first checkpoint that enters, not averages.
     The files are mapped, so memory holds one network, not n.
@@ -156,18 +160,38 @@ def average(paths: Sequence[Path], how: str = "mean") -> dict[str, Tensor]:
     Raises:
         InputError: a file is unreadable, or the files hold different networks.
     """
-    if how not in ("mean", "reference"):
-        raise ValueError(f"average: {how!r} is neither mean nor reference")
+    order = averaged(paths, how)
+    return average_states({path: read_checkpoint(path)["model"] for path in dict.fromkeys(order)}, order)
+
+
+def averaged(paths: Sequence[Path], how: str) -> list[Path]:
+    """The checkpoints whose mean an average is, given best first; "none": the best alone.
+
+    Raises:
+        InputError: there are none.
+    """
+    if how not in ("mean", "reference", "none"):
+        raise ValueError(f"average: {how!r} is none of mean, reference and none")
     if not paths:
         raise InputError("average: no checkpoint to average; expected at least one")
+    if how == "none":
+        return list(paths[:1])
     # The published code starts from b1 and never adds b0 to it: b1 twice, b0 not at all.
-    order = [paths[1], *paths[1:]] if how == "reference" and len(paths) > 1 else list(paths)
-    states = [read_checkpoint(path, mmap=True)["model"] for path in order]
-    shapes = {name: tensor.shape for name, tensor in states[0].items()}
-    for path, state in zip(order, states):
+    return [paths[1], *paths[1:]] if how == "reference" and len(paths) > 1 else list(paths)
+
+
+def average_states(states: Mapping[Path, Mapping[str, Tensor]], order: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights of the files in `order`, one of which may count twice.
+
+    Raises:
+        InputError: they hold different networks.
+    """
+    first = states[order[0]]
+    shapes = {name: tensor.shape for name, tensor in first.items()}
+    for path, state in states.items():
         if {name: tensor.shape for name, tensor in state.items()} != shapes:
             raise InputError(f"{path}: holds another network than {order[0]}; average epochs of one run only")
-    return {name: _mean([state[name] for state in states]) for name in shapes}
+    return {name: _mean([states[path][name] for path in order]) for name in shapes}
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:

@@ -7,14 +7,15 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from qamo import InputError
+from qamo import InputError, hub
+from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
-from qamo.config.load import RENAMED, flat, load_config, to_yaml
-from qamo.config.parts import ModelConfig
+from qamo.config.load import ADDED, RENAMED, flat, read_run_config, to_yaml
+from qamo.config.parts import XLSR_300M, ModelConfig
 from qamo.config.schema import Config
-from qamo.files import check_space, holding, remove_temporaries, write_json, write_text
+from qamo.files import check_space, holding, read_json, remove_temporaries, write_json, write_text
 from qamo.progress import start_log
 from qamo.training.provenance import pretrained_provenance, provenance
 
@@ -53,9 +54,15 @@ class RunFolder:
             return cls(cfg.run.runs / cfg.name)
         if not cfg.train.enabled and cfg.score.weights:
             weights = cfg.score.weights.resolve()
-            return cls(cfg.run.runs / f"score_{weights.parent.name}_{weights.stem}")
-        first_names = {new: old for old, new in RENAMED.items()}  # a key's new name must not make a new folder
-        identity = {first_names.get(key, key): value for key, value in training_identity(cfg).items()}
+            average = f"_{cfg.train.average}" if published_epochs(weights) else ""
+            return cls(cfg.run.runs / f"score_{weights.parent.name}_{weights.stem}{average}")
+        # A run of before a key was renamed, or came, has the name that it was made with.
+        first_names = {new: old for old, new in RENAMED.items()}
+        identity = {
+            first_names.get(key, key): value
+            for key, value in training_identity(cfg).items()
+            if (key, value) not in ADDED.items()
+        }
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
         parts = [cfg.model.frontend, cfg.model.backend, cfg.model.head, f"seed{cfg.seed}", cfg.comment, digest]
         return cls(cfg.run.runs / "_".join(part for part in parts if part))
@@ -71,7 +78,7 @@ class RunFolder:
             InputError: it is not there.
         """
         path = cfg.score.weights if cfg.score.weights and not cfg.train.enabled else self.model
-        if not path.exists():
+        if not path.exists() and not hub.is_name(path):
             raise InputError(f"{path}: no trained weights there; train first, or name some with --ckpt_path")
         return path
 
@@ -99,7 +106,7 @@ class RunFolder:
         """
         if not self.config.exists():
             return False
-        before, now = training_identity(load_config(self.config)), training_identity(cfg)
+        before, now = training_identity(read_run_config(self.config)), training_identity(cfg)
         # Keys of one side only are settings of a part that the other side does not choose: the choice itself differs.
         common = sorted(before.keys() & now.keys())
         differing = [f"{key} is {now[key]!r} but was {before[key]!r}" for key in common if before[key] != now[key]]
@@ -117,11 +124,11 @@ class RunFolder:
         """
         if not cfg.train.enabled or not self.holds_training(cfg) or not self.results.exists():
             return None
-        results: dict[str, Any] = json.loads(self.results.read_text())
+        results: dict[str, Any] = read_results(self.results)
         for name in cfg.eval.sets:
             row = results["sets"].get(name)
             scores = self.score_file(name, cfg.comment_eval)
-            if row is None or row["n_failed"] or row["scores"] != str(scores) or not scores.exists():
+            if row is None or row.get("n_failed", 1) or row.get("scores") != str(scores) or not scores.exists():
                 return None
             keys = cfg.eval.catalogue[name].keys
             if "eer" not in row and keys and (cfg.data.protocols_path / keys).exists():  # they came later
@@ -164,10 +171,44 @@ class RunFolder:
         write_text(self.config, to_yaml(cfg))
 
 
+class ResultRow(TypedDict, total=False):
+    """What a run's results say of an evaluation set: rates, or why there are none."""
+
+    scores: str
+    n_failed: int
+    note: str
+    n_bonafide: int
+    n_spoof: int
+    eer: float
+    eer_low: float
+    eer_high: float
+    min_tdcf: float
+
+
+class _Sets(TypedDict):
+    sets: dict[str, ResultRow]
+
+
+class _Results(_Sets, total=False):
+    run: str
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A run's results.json, its types checked; InputError where they are others."""
+    results: Any = read_json(path, _Results)
+    for name, row in results["sets"].items():
+        missing = {"n_bonafide", "n_spoof"} - row.keys() if "eer" in row else {"note"} - row.keys()
+        if missing:
+            raise InputError(f"{path}: {name}: {', '.join(sorted(missing))} missing; delete it and score the run again")
+    return dict(results)
+
+
 def training_identity(cfg: Config) -> dict[str, Any]:
     """What decides the trained weights, as dotted keys; settings of parts that are not used are left out."""
     tree = cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})
     tree["model"] = used_sections(tree["model"])
+    if tree["train"]["precision"] == "auto":
+        tree["train"]["precision"] = "32"  # what it is on a CPU, and was before it could be chosen by the device
     return {key: value for key, value in flat(tree).items() if keys_of(Config)[key].role is not Role.FREE}
 
 
@@ -180,6 +221,10 @@ def scoring_digest(model_config: dict[str, Any]) -> str:
 
 
 def used_sections(model_config: dict[str, Any]) -> dict[str, Any]:
-    """A model config without the sections of parts that it does not choose."""
+    """A model config without the sections of parts that it does not choose, and with all sizes of XLS-R."""
     used = {model_config[part] for part in ("frontend", "backend", "head")}
-    return {key: value for key, value in model_config.items() if not isinstance(value, dict) or key in used}
+    chosen = {key: value for key, value in model_config.items() if not isinstance(value, dict) or key in used}
+    if "xlsr" in chosen:  # sizes that are left to the file count as those that were written out before they could be
+        left = {key: size for key, size in XLSR_300M.items() if chosen["xlsr"].get(key) is None}
+        chosen["xlsr"] = chosen["xlsr"] | left
+    return chosen

@@ -10,30 +10,40 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 
+def share_of(n: int, rank: int, world_size: int) -> slice:
+    """Which of a batch's `n` rows a process has: as many as the others, or one more; never none if n >= world_size."""
+    return slice(n * rank // world_size, n * (rank + 1) // world_size)
+
+
 def gather_batch(
-    fabric: Fabric, features: Tensor, bonafide: Tensor, quality: Tensor | None
+    fabric: Fabric, features: Tensor, bonafide: Tensor, quality: Tensor | None, *, batch_size: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """All processes' features and labels, in batch order, with gradients flowing back to the process they came from."""
+    """All processes' features and labels, in batch order, with gradients flowing back to the process they came from.
+
+    Args:
+        batch_size: of all processes together, shared as `share_of` says; None: as many rows in each.
+    """
     rank, world_size = fabric.global_rank, fabric.world_size
-    gathered: Tensor = _Gather.apply(features, rank, world_size)
-    labels = torch.cat(_gather_equal(bonafide, world_size))
-    classes = None if quality is None else torch.cat(_gather_equal(quality, world_size))
+    n = len(features) * world_size if batch_size is None else batch_size
+    shares = [share_of(n, k, world_size) for k in range(world_size)]
+    gathered: Tensor = _Gather.apply(features, rank, shares)
+    labels = _gather_shares(bonafide, shares)
+    classes = None if quality is None else _gather_shares(quality, shares)
     return gathered, labels, classes
 
 
 class _Gather(torch.autograd.Function):
-    """Features (B, F, D) of each process -> those of all (N * B, F, D).
+    """Features of each process's share (b, F, D) -> those of the batch (B, F, D).
 
     DDP averages the gradients of the processes. Each computes the whole batch's loss, so those of the back end and
     the head are equal, and stay so. Those of a front end are of this process's rows only: times N, since the
-    average divides by N the sum over processes, which is the single-process gradient.
+    average divides by N the sum over processes, which is the single-process gradient, however many rows each has.
     """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, rank: int, world_size: int) -> Tensor:
-        ctx.rows = slice(rank * len(features), (rank + 1) * len(features))
-        ctx.world_size = world_size
-        return torch.cat(_gather_equal(features, world_size))
+    def forward(ctx: Any, features: Tensor, rank: int, shares: list[slice]) -> Tensor:
+        ctx.rows, ctx.world_size = shares[rank], len(shares)
+        return _gather_shares(features, shares)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -53,13 +63,19 @@ def gather_rows(fabric: Fabric, rows: Tensor) -> Tensor:
     """Rows of all processes in process order; the processes may hold different numbers of rows."""
     if fabric.world_size == 1:
         return rows
-    own = rows.to(fabric.device)
     length = torch.tensor([len(rows)], device=fabric.device)
-    lengths = [int(n) for n in torch.cat(_gather_equal(length, fabric.world_size))]
-    padded = torch.zeros(max(lengths), *rows.shape[1:], dtype=rows.dtype, device=fabric.device)
-    padded[: len(rows)] = own
-    parts = _gather_equal(padded, fabric.world_size)
-    return torch.cat([part[:n] for part, n in zip(parts, lengths)]).to(rows.device)
+    lengths = torch.cat(_gather_equal(length, fabric.world_size)).tolist()
+    return _gather_shares(rows.to(fabric.device), [slice(0, n) for n in lengths]).to(rows.device)
+
+
+def _gather_shares(rows: Tensor, shares: list[slice]) -> Tensor:
+    """Rows of all processes, of which each holds as many as its share; shorter shares travel padded."""
+    lengths = [share.stop - share.start for share in shares]
+    padded = rows
+    if len(rows) < max(lengths):
+        padded = rows.new_zeros(max(lengths), *rows.shape[1:])
+        padded[: len(rows)] = rows
+    return torch.cat([part[:n] for part, n in zip(_gather_equal(padded, len(shares)), lengths)])
 
 
 def _gather_equal(rows: Tensor, world_size: int) -> list[Tensor]:

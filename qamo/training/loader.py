@@ -39,6 +39,7 @@ class Batches(NamedTuple):
     names: Sequence[str]  # of the training protocol, for messages
     seed: int
     provenance: Mapping[str, Any]  # what a checkpoint should tell of its data
+    n_classes: int = 2  # of quality
 
 
 def read_by_processes(

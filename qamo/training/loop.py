@@ -31,10 +31,12 @@ from qamo import InputError
 from qamo.config.schema import TrainConfig
 from qamo.networks.contract import Detector
 from qamo.progress import progress
+from qamo.training import precision
 from qamo.training.gather import gather_batch, gather_rows, set_anywhere
-from qamo.training.loader import Batch, Batches
+from qamo.training.loader import Batches
 from qamo.training.signals import Interrupted, StopFlag, stopping_on_signals
-from qamo.training.state import LAST, Saver, TrainState, read_last, resume
+from qamo.training.state import Saver, TrainState, read_last, resume
+from qamo.training.step_log import StepLog
 
 
 def build_optimizer(detector: Detector, *, lr: float, head_lr: float, weight_decay: float) -> torch.optim.Adam:
@@ -43,10 +45,11 @@ def build_optimizer(detector: Detector, *, lr: float, head_lr: float, weight_dec
     The published code runs two Adams; Adam treats every tensor by itself, so one with two groups takes equal steps.
     """
     head = [p for p in detector.head.parameters() if p.requires_grad]
+    fused = True if head and head[0].is_cuda else None  # one kernel for all tensors in place of several each
     of_head = {id(p) for p in head}
     body = [p for p in detector.parameters() if p.requires_grad and id(p) not in of_head]
     groups = [{"params": body, "lr": lr}, {"params": head, "lr": head_lr}]
-    return torch.optim.Adam([g for g in groups if g["params"]], weight_decay=weight_decay)
+    return torch.optim.Adam([g for g in groups if g["params"]], weight_decay=weight_decay, fused=fused)
 
 
 def fit(
@@ -70,7 +73,8 @@ def fit(
     """
     torch.manual_seed(batches.seed)
     if fabric.world_size > 1:
-        detector.gather = functools.partial(gather_batch, fabric)
+        detector.gather = functools.partial(gather_batch, fabric, batch_size=train.batch_size)
+    cast(nn.Module, detector).to(fabric.device)  # before the optimiser, which asks where the weights are
     optimizer = build_optimizer(detector, lr=train.lr, head_lr=train.head_lr, weight_decay=train.weight_decay)
     saved = read_last(folder)
     if saved:
@@ -82,7 +86,7 @@ def fit(
     saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s)
     saver.tidy(state)
     fabric.barrier()
-    with stopping_on_signals() as stop:
+    with stopping_on_signals() as stop, precision.float32_products(train.precision):
         while not state.finished:
             terms = train_epoch(fabric, model, fabric_optimizer, batches, state, saver, stop)
             dev = dev_loss(fabric, detector, batches, stop)
@@ -107,28 +111,28 @@ def train_epoch(
     """Take the steps of one epoch that are still to take; means of the loss terms and counts of the classes."""
     model.train()
     label = f"train epoch {state.epoch + 1}"
+    steps = StepLog(fabric, batches, saver.folder)
     source = batches.train(state.epoch, state.step)
     for batch in progress(source, label, total=batches.steps_per_epoch, initial=state.step, unit="step"):
-        losses = model(batch.wave, batch.bonafide, batch.quality).losses
-        total = losses["total"]
-        if not torch.isfinite(total):
-            # Every process computed this same loss, so all of them come here.
-            names = ", ".join(batches.names[i] for i in gather_rows(fabric, batch.indices).tolist())
-            raise InputError(
-                f"epoch {state.epoch + 1}, step {state.step + 1}: the loss is {total.item()} on {names}; the last good "
-                f"state is kept in {saver.folder}/{LAST}; lower train.lr, or look at these recordings"
+        # Where a front end's file asks for dropout, its draws are of (seed, epoch, step) as all others are.
+        torch.manual_seed(
+            int(
+                np.random.SeedSequence([batches.seed, state.epoch, state.step, fabric.global_rank]).generate_state(1)[0]
             )
+        )
+        losses = model(batch.wave, batch.bonafide, batch.quality).losses
+        steps.add(state, losses, batch)
         optimizer.zero_grad()
-        fabric.backward(total)
+        fabric.backward(losses["total"])
         optimizer.step()
         state.step += 1
-        _add(state.sums, {f"loss_{name}": value.item() for name, value in losses.items()})
-        _add(state.sums, _counts(fabric, batch))
         stopping, due = set_anywhere(fabric, stop.asked, saver.due)
         if stopping or due:
+            steps.read(state)
             saver.save(state)
         if stopping:
             raise Interrupted
+    steps.read(state)
     return _summary(state, model)
 
 
@@ -141,20 +145,20 @@ def dev_loss(fabric: Fabric, detector: Detector, batches: Batches, stop: StopFla
     detector.eval()
     n_common = batches.n_dev_batches // fabric.world_size  # batches that every process has
     mine = range(fabric.global_rank, batches.n_dev_batches, fabric.world_size)
-    rows = [torch.zeros(0, 3, dtype=torch.float64)]  # (3,) a trial: index, score, label
-    losses = rows.copy()  # (3,) a batch: number, sum of its losses, trials
+    rows: list[Tensor] = []  # (3,) a trial: index, score, label
+    losses: list[Tensor] = []  # (3,) a batch: number, sum of its losses, trials
     with torch.inference_mode(), fabric.autocast():
         for i, batch in enumerate(progress(batches.dev(), "dev", total=len(mine), unit="batch")):
             output = detector(batch.wave, batch.bonafide)
             n = len(batch.bonafide)
-            loss = output.losses["total"].double().item()
-            losses.append(torch.tensor([[mine[i], loss * n, n]], dtype=torch.float64))
+            loss = output.losses["total"].double().reshape(1, 1) * n  # nothing is read before the end: a GPU goes on
+            losses.append(torch.cat([torch.full_like(loss, mine[i]), loss, torch.full_like(loss, n)], dim=1))
             columns = batch.indices.double(), output.score.double(), batch.bonafide.double()
-            rows.append(torch.stack(columns, dim=1).cpu())
+            rows.append(torch.stack(columns, dim=1))
             if i < n_common and set_anywhere(fabric, stop.asked)[0]:
                 return None
     # In the order of the dev set, whichever process had which batch.
-    per_batch, trials = (_sorted(gather_rows(fabric, torch.cat(some))) for some in (losses, rows))
+    per_batch, trials = (_gathered(fabric, some) for some in (losses, rows))
     _, total, n_trials = np.cumsum(per_batch, axis=0)[-1]  # one after the other, unlike sum()
     loss = float(total / n_trials)
     if not math.isfinite(loss):
@@ -168,8 +172,11 @@ def dev_loss(fabric: Fabric, detector: Detector, batches: Batches, stop: StopFla
     return {"dev_loss": loss, "dev_eer": eer}
 
 
-def _sorted(rows: Tensor) -> np.ndarray:
-    return rows[rows[:, 0].argsort()].numpy()
+def _gathered(fabric: Fabric, rows: list[Tensor]) -> np.ndarray:
+    """Rows of all processes by their first column."""
+    mine = torch.cat(rows).cpu() if rows else torch.zeros(0, 3, dtype=torch.float64)
+    everyone = gather_rows(fabric, mine)
+    return everyone[everyone[:, 0].argsort()].numpy()
 
 
 def end_epoch(
@@ -190,21 +197,6 @@ def end_epoch(
     saver.save(state)
     saver.tidy(state)
     return row
-
-
-def _add(sums: dict[str, float], terms: dict[str, float]) -> None:
-    for name, value in terms.items():
-        sums[name] = sums.get(name, 0.0) + value
-
-
-def _counts(fabric: Fabric, batch: Batch) -> dict[str, float]:
-    """How many utterances of each kind a batch held, over all processes."""
-    bonafide, augmented = gather_rows(fabric, torch.stack([batch.bonafide, batch.augmented], dim=1)).T
-    counts = {"n_bonafide": bonafide.sum().item(), "n_spoof": (~bonafide).sum().item()}
-    counts["n_augmented"] = augmented.sum().item()
-    quality = batch.quality[batch.bonafide]
-    classes = torch.bincount(gather_rows(fabric, quality).cpu(), minlength=2)
-    return {**counts, **{f"n_bonafide_class_{k}": float(n) for k, n in enumerate(classes.tolist())}}
 
 
 def _summary(state: TrainState, model: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ Contract: a trial has a name; files are read whole, columns at a time; a bad lin
     ratings.py     the MOS of named trials
     scores.py      score files: `NAME SCORE`, higher means bona fide
     recordings.py  the files that names stand for
+    authors.py     the lists and keys that the authors publish
     sasv.py        files of ASVspoof 5, track 2
     asv.py         speaker verification: keys and scores for the t-DCF
 """

@@ -25,6 +25,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.trials import tables
+from qamo.trials.authors import how_to_get
 from qamo.trials.key_columns import columns_of_key, labels_to_bool
 from qamo.trials.names import check_names
 from qamo.trials.scores import Scores
@@ -153,6 +154,8 @@ def read_keys(path: Path | str, subset: str | None = None, *, columns: Collectio
     Raises:
         InputError: an unknown layout, label or subset, a wrong number of columns, or a name that stands twice.
     """
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file or folder{how_to_get(Path(path))}")
     form = sniff(path, numbers=True)
     if not form.cells:
         raise InputError(f"{path}: expected a key, but the file is empty")

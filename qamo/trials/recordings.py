@@ -84,9 +84,9 @@ def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") ->
             sizes = listed[folder] = _sizes(folder)
         size = sizes.get(file)
         if size is None:
-            bad.append(f"{path}: no such file" + ("" if sizes else ", and its folder is missing or empty"))
+            bad.append(f"{audio.shown(path)}: no such file" + ("" if sizes else ", and its folder is missing or empty"))
         elif not size:
-            bad.append(f"{path}: 0 bytes")
+            bad.append(f"{audio.shown(path)}: 0 bytes")
     listed.clear()
     _refuse(bad, len(paths), what, "missing or empty")
     if how == "exist":
@@ -106,7 +106,7 @@ def _faults_of(chunk: Sequence[Path], how: str) -> list[str]:
     for path in chunk:
         if how == "header":
             reason = audio.check_header(path)
-            faults += [f"{path}: {reason}"] if reason else []
+            faults += [f"{audio.shown(path)}: {reason}"] if reason else []
             continue
         try:
             audio.load(path)
@@ -118,9 +118,16 @@ def _faults_of(chunk: Sequence[Path], how: str) -> list[str]:
 def _sizes(folder: str) -> dict[str, int]:
     try:
         with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries}
+            return {entry.name: size for entry in entries if (size := _size(entry)) is not None}
     except OSError:
         return {}
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a link to nothing is not there, and no reason to doubt its neighbours
+        return None
 
 
 def _refuse(bad: list[str], total: int, what: str, how: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import parity
-from benchmarks.parity_checks import goldens, scores
+from benchmarks.parity_checks import goldens, initial, scores
 from benchmarks.parity_checks.goldens import CHECKS
 
 pytestmark = pytest.mark.skipif(not goldens.GOLDENS.is_dir(), reason="the golden figures are not beside this checkout")
@@ -54,3 +54,23 @@ def test_the_table_has_a_row_for_each_check_in_the_order_of_subjects(monkeypatch
     assert len(rows) == len(CHECKS)
     assert rows[0].startswith("| XLS-R hidden states")
     assert rows[-1].startswith("| full size")
+
+
+@pytest.mark.parametrize("backend", initial.BACKENDS)
+def test_another_start_breaks_the_parity_of_the_initial_state(backend, monkeypatch):
+    fresh = initial.back_end_and_head
+
+    def changed(backend, seed):
+        module = fresh(backend, seed)
+        with torch.no_grad():
+            module["head"].centroids.mul_(1.5)
+            if backend == "conformer_tcm":
+                module["backend"].blocks[1].norm.bias += 1e-3
+                module["backend"].blocks[2].feed_forward_1.expand.weight[0, 0] = 0.02
+        return module
+
+    assert max(initial.distributions(backend)) <= initial.STANDARD_ERRORS
+    assert max(initial.ties(backend)) == 0
+    monkeypatch.setattr(initial, "back_end_and_head", changed)
+    assert max(initial.distributions(backend)) > initial.STANDARD_ERRORS
+    assert (max(initial.ties(backend)) > 0) == (backend == "conformer_tcm")

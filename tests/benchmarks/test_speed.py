@@ -16,7 +16,7 @@ import torch
 
 import data_utils
 import model
-from benchmarks import evaluation, measure, plain, speed
+from benchmarks import evaluation, measure, plain, speed, subjects
 from benchmarks.parts import growth
 from qamo import InputError
 from qamo.config.parts import ModelConfig
@@ -255,6 +255,20 @@ def test_what_a_machine_cannot_run_says_so_in_its_row():
     assert "| bf16-mixed | cannot run here: for this type | | | |" in speed.tables(found)
     found["training"] = {"failed": "ended with status -9", "load": 0.0}
     assert "**training** cannot run here: ended with status -9" in speed.tables(found)
+
+
+def test_a_precision_that_is_emulated_is_a_row(monkeypatch, tmp_path):
+    monkeypatch.setattr(precision, "is_native", lambda name, device: name == "32")
+    with pytest.raises(InputError, match="emulate"):
+        subjects.score(None, [], tmp_path / "scores.txt", 1, "bf16-mixed")
+    part = {"n_files": 9, "n_by_package": 1, "rounds": 1, "load": 0.5, "package": {"s": 2.0, "ratios": [1.0, 1.0]}}
+    part["distillmos"] = {"s": 1.0, "ratios": [2.0, 2.0], "largest_difference": 0.0}
+    part["distillmos:bf16"] = {"failed": "no bfloat16 products"}
+    text = speed.tables({"machine": MACHINE, "mos": part})
+    assert "| distillmos:bf16 | cannot run here: no bfloat16 products | | | |" in text
+    versions = {"yardstick": {**PLAIN, "gflops": 1.0}, "32": {**HALF, "gflops": 2.0}, "bf16-mixed": {"failed": "no"}}
+    part = {"n_clips": 2, "batch_size": 1, "load": 0.5, "peak_mb": {}, "gflops_peak": {}, "versions": versions}
+    assert "core-days plainly" in speed.tables({"machine": MACHINE, "scoring": part})
 
 
 def test_a_child_process_that_fails_or_is_killed_is_a_sentence():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import main
 from main import CONFIG, build_parser
 from qamo import InputError
 from qamo.config import flags
@@ -152,6 +154,19 @@ def test_the_paper_preset_sets_its_scale_and_score():
     assert (qamo.scale, qamo.score) == (20.0, "softmax")
 
 
+def test_the_parent_projects_preset_is_one_adam_for_all_and_noise_on_every_utterance():
+    config = resolved("--preset", "tcm")
+    assert (config.model.head, config.train.lr, config.train.head_lr) == ("wce", 1e-6, 1e-6)
+    assert config.data.rawboost.probability == 1
+    assert resolved("--preset", "tcm", "--loss", "qamo").model.head == "qamo"
+
+
+@pytest.mark.parametrize("name", ["WCE", "wce", "weighted_CCE", "OCSoftmax", "oc_softmax", "QAMO"])
+def test_losses_are_known_in_every_spelling_of_the_field(name):
+    expected = "qamo" if name == "QAMO" else "oc_softmax" if name.startswith(("OC", "oc")) else "wce"
+    assert resolved("--loss", name).model.head == expected
+
+
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
@@ -201,3 +216,18 @@ def test_help_and_print_config_start_fast_without_torch_and_write_nothing(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_schema_for_editors_has_every_key(capsys):
+    assert main.main(["--print-schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+
+    def keys(node, start=""):
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+        for name, below in node.get("properties", {}).items():
+            yield f"{start}{name}"
+            yield from keys(below, f"{start}{name}.")
+
+    missing = {key for key in keys_of(Config) if not key.startswith("eval.catalogue.")} - set(keys(schema))
+    assert missing == set()
+    assert "title" in schema

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import method
+from docs import method, screenshots
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -74,3 +74,9 @@ def test_figures_of_speed_in_the_documents_are_those_that_were_measured():
 
 def test_the_picture_of_the_method_is_current():
     assert method.main(["--check"]) == 0, "run python docs/method.py"
+
+
+@pytest.mark.parametrize("name", ["judge_page.png", "report.png"])
+def test_the_pictures_of_the_readme_are_small_and_shown(name):
+    assert f"(docs/{name})" in (ROOT / "README.md").read_text()
+    assert (ROOT / "docs" / name).stat().st_size < screenshots.MAX_BYTES

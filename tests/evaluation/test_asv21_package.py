@@ -20,7 +20,7 @@ import pytest
 from eval_metrics import TDCFCoefficients, asv_errors, equal_error_rate, min_tdcf, tdcf_coefficients
 from qamo import InputError
 from qamo.evaluation import tdcf
-from qamo.evaluation.intervals import bootstrap_eer
+from qamo.evaluation.intervals import eer_interval
 from qamo.trials import asv
 
 PACKAGE = Path(__file__).parents[2] / "2021" / "eval-package"
@@ -236,7 +236,13 @@ def test_every_cell_is_what_its_trials_give_when_they_are_chosen_one_by_one(smal
             assert tables["min_tdcf"][i][j] == min_tdcf(bonafide, spoof, weights)
     assert tables["eer"][-1][-1] == tables["pooled"]["eer"]
     assert (tables["n_bonafide"], tables["n_spoof"]) == (len(bonafide), len(spoof))
-    assert tables["pooled"]["eer_interval"] == list(bootstrap_eer(bonafide, spoof, n_resamples=1000, seed=0))
+    groups = tuple(
+        np.array([s for (s, _, _, _, _, label, _, _), _ in cm if label == kind]) for kind in ("bonafide", "spoof")
+    )
+    interval = eer_interval(bonafide, spoof, unit="speaker", groups=groups)
+    assert tables["pooled"]["eer_interval"] == list(interval[:2])
+    assert tables["pooled"]["interval"]["unit"] == "speaker"
+    assert tables["pooled"]["interval"]["n_units"] == interval.n_units
 
     lines = list(csv.DictReader(io.StringIO(Path("t.csv").read_text())))
     assert len(lines) == 14 * 8

@@ -14,7 +14,7 @@ from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
-from qamo.evaluation.intervals import bootstrap_eer
+from qamo.evaluation.intervals import Units, difference_interval, eer_interval
 from qamo.quality import agreement
 
 
@@ -34,7 +34,7 @@ def test_an_attack_is_held_against_all_bona_fide_speech_and_a_codec_against_its_
     for code, (_, measured) in enumerate(by_attack, start=1):
         spoof = s.values[attack == code]
         assert measured.eer == equal_error_rate(s.bonafide, spoof).eer
-        assert (measured.low, measured.high) == bootstrap_eer(s.bonafide, spoof, n_resamples=50, seed=3)
+        assert (measured.low, measured.high) == eer_interval(s.bonafide, spoof, n_resamples=50, seed=3)[:2]
         assert measured.false_alarm == (spoof > s.eer.threshold).mean()
         assert (measured.n_bonafide, measured.n_spoof) == (s.is_bonafide.sum(), len(spoof))
     for code, (_, measured) in enumerate(breakdown.by_factor(s, Factor("codec", ["a", "b"], codec))):
@@ -48,6 +48,33 @@ def test_an_attack_is_held_against_all_bona_fide_speech_and_a_codec_against_its_
     assert (rows, columns) == (["A1", "A2", "A3"], ["a", "b"])
     here = s.values[s.is_bonafide & (codec == 1)], s.values[(attack == 2) & (codec == 1)]
     assert cells[1][1].eer == equal_error_rate(*here).eer
+
+
+def test_intervals_of_conditions_resample_the_units_of_the_system_and_abstain_where_they_are_few():
+    s = system()
+    codes = np.arange(len(s.values)) // 2 % 12
+    by_speaker = System(s.label, s.path, s.values, s.is_bonafide, units=Units("speaker", codes))
+    channel = Factor("channel", ["a", "b"], (codes < 3).astype(int))
+    (_, many), (_, few) = breakdown.by_factor(by_speaker, channel, n_resamples=50)
+    masks = s.is_bonafide & (codes >= 3), ~s.is_bonafide & (codes >= 3)
+    groups = codes[masks[0]], codes[masks[1]]
+    wanted = eer_interval(*(s.values[m] for m in masks), unit="speaker", groups=groups, n_resamples=50)
+    assert (many.low, many.high) == wanted[:2]
+    assert (few.low, few.high) == (None, None)  # three speakers
+    assert few.eer is not None
+
+
+def test_interval_and_difference_of_systems_go_by_their_units():
+    s, codes = system(), np.arange(400) // 2 % 12
+    a = System("a", s.path, s.values, s.is_bonafide, units=Units("speaker", codes[: len(s.values)]))
+    worse = s.values + np.random.default_rng(1).normal(0, 2, len(s.values))
+    b = System("b", s.path, worse, s.is_bonafide, units=a.units)
+    groups = a.units.groups(s.is_bonafide, ~s.is_bonafide)
+    assert breakdown.interval(a) == eer_interval(s.bonafide, s.spoof, unit="speaker", groups=groups)
+    found = breakdown.difference(a, b)
+    assert found == difference_interval(s.bonafide, s.spoof, b.bonafide, b.spoof, unit="speaker", groups=groups)
+    assert found.value < 0
+    assert (found.unit, found.n_units) == ("speaker", 12)
 
 
 def test_a_level_without_one_class_has_no_eer_but_counts_and_the_rate_of_the_other():

@@ -1,4 +1,4 @@
-"""Intervals: the shortcuts must have the distribution of a plain bootstrap, and the intervals must cover."""
+"""Resampling: the shortcuts must have the distribution of a plain bootstrap."""
 
 import math
 import time
@@ -11,8 +11,8 @@ from scipy.stats import ks_2samp
 from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.evaluation import resampling
-from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
-from qamo.evaluation.resampling import resampled_differences, resampled_eers
+from qamo.evaluation.percentile import bootstrap_difference, bootstrap_eer
+from qamo.evaluation.resampling import Sorted, resampled_differences, resampled_eers
 
 
 def plain_bootstrap(bonafide, spoof, n_resamples, seed):
@@ -54,7 +54,7 @@ def simulated(n_bonafide, n_spoof, seed, digits=None):
 def test_halving_the_trials_gives_the_distribution_of_drawing_them_all(n_bonafide, n_spoof, digits):
     bonafide, spoof = simulated(n_bonafide, n_spoof, seed=n_bonafide, digits=digits)
     plain = plain_bootstrap(bonafide, spoof, 2000, seed=1)
-    assert_same_distribution(plain, resampled_eers(bonafide, spoof, n_resamples=2000, seed=2))
+    assert_same_distribution(plain, resampled_eers(Sorted.of(bonafide, spoof), n_resamples=2000, seed=2))
 
 
 @pytest.mark.parametrize("digits", [None, 0])
@@ -63,7 +63,9 @@ def test_the_bootstrap_by_speaker_is_that_of_the_plain_loop(digits):
     rng = np.random.default_rng(6)
     speakers = rng.integers(0, 9, 700), rng.integers(3, 12, 400)  # some have trials of one class only
     plain = plain_speaker_bootstrap(bonafide, spoof, speakers, 800, seed=1)
-    assert_same_distribution(plain, resampled_eers(bonafide, spoof, n_resamples=800, seed=2, groups=speakers))
+    assert_same_distribution(
+        plain, resampled_eers(Sorted.of(bonafide, spoof), n_resamples=800, seed=2, groups=speakers)
+    )
 
 
 def plain_paired_bootstrap(bonafide, spoof, other_bonafide, other_spoof, n_resamples, seed):
@@ -89,17 +91,22 @@ def test_the_paired_bootstrap_is_that_of_the_plain_loop(sizes, digits, narrow, m
     if narrow:  # a window so small that resamples cross outside it: it must be widened, not believed
         crossings = resampling._draw_crossings
         monkeypatch.setattr(resampling, "_draw_crossings", lambda trials, n, rng: crossings(trials, 1, rng))
+    two = Sorted.of(*systems[:2]), Sorted.of(*systems[2:])
     plain = plain_paired_bootstrap(*systems, n_resamples=1000, seed=1)
-    assert_same_distribution(plain, resampled_differences(*systems, n_resamples=1000, seed=2))
+    assert_same_distribution(plain, resampled_differences(*two, n_resamples=1000, seed=2))
 
 
 def test_the_paired_bootstrap_by_speaker_draws_the_same_speakers_for_both():
     bonafide, spoof = simulated(300, 400, seed=1)
     speakers = np.arange(300) % 11, np.arange(400) % 11
     other = bonafide + np.random.default_rng(2).normal(0, 1, 300), spoof
-    differences = resampled_differences(bonafide, spoof, *other, n_resamples=300, seed=3, groups=speakers)
-    mine = resampled_eers(bonafide, spoof, n_resamples=300, seed=3, groups=speakers)
-    others = resampled_eers(*other, n_resamples=300, seed=3, groups=speakers)  # the seed draws the same speakers
+    differences = resampled_differences(
+        Sorted.of(bonafide, spoof), Sorted.of(*other), n_resamples=300, seed=3, groups=speakers
+    )
+    mine = resampled_eers(Sorted.of(bonafide, spoof), n_resamples=300, seed=3, groups=speakers)
+    others = resampled_eers(
+        Sorted.of(*other), n_resamples=300, seed=3, groups=speakers
+    )  # the seed draws the same speakers
     np.testing.assert_array_equal(differences, mine - others)
 
 

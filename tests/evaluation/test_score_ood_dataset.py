@@ -1,6 +1,7 @@
 """The out-of-domain scorer: the published figures, the first line, and what it refuses."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_published_score_files_give_the_published_eers(name, eer, capsys):
     lines = out.splitlines()
     assert lines[:3] == [f"eer: {eer}", "bona fide: 19963", "spoof: 11816"]
     assert lines[3].startswith("threshold: -")
-    assert "bootstrap by speaker, 1000 resamples" in lines[4]
+    assert lines[4].endswith("(by speaker, 54 speakers)")
 
 
 @needs_shared
@@ -106,7 +107,28 @@ def test_by_attack_each_is_set_against_all_bona_fide_trials(tmp_path, capsys):
     assert status == 0
     table = [line.split() for line in out.split("\n\n")[1].splitlines()]
     assert table[1:] == [[f"A0{i}", "0.00", "30", "10"] for i in range(3)] + [["no", "attack:", "30", "trials"]]
-    assert "bootstrap by trial" in out  # one speaker: speakers cannot be drawn
+    assert "(by trial, 60 trials)" in out  # one speaker: speakers cannot be drawn
+    assert (
+        "95 % interval: - (too few attacks (3) for an interval)"
+        in run(capsys, tmp_path / "s.txt", tmp_path / "protocol.txt", "--unit", "attack")[1]
+    )
+
+
+def test_the_unit_of_the_interval_can_be_asked_for_and_stands_beside_it(small, capsys):
+    def interval(*flags):
+        return run(capsys, small / "s.txt", small, *flags)[1].splitlines()[4]
+
+    assert interval("--unit", "trial").endswith("(by trial, 400 trials)")
+    assert interval("--unit", "speaker").endswith("(by speaker, 7 speakers)")
+    assert interval() == interval("--unit", "speaker")
+    keys = re.sub("Speaker [456]", "Speaker 3", (small / "meta.csv").read_text())
+    (small / "meta.csv").write_text(keys)
+    assert interval().endswith("(by trial, 400 trials; too few speakers (4) for an interval by speaker)")
+    assert interval("--unit", "speaker") == "95 % interval: - (too few speakers (4) for an interval)"
+    status, _, err = run(capsys, small / "s.txt", small, "--unit", "attack")
+    assert status == 2
+    assert "--unit attack" in err
+    assert "has no column 'attack'; it has speaker" in err
 
 
 @pytest.mark.parametrize(

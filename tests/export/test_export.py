@@ -11,7 +11,6 @@ import torch
 import export
 import model
 from qamo.export.folder import convert_xlsr
-from qamo.networks import xlsr_files
 from qamo.networks.xlsr_files import read_xlsr
 from qamo.training.checkpoint import write_checkpoint
 from tests.support.detectors import config, detector
@@ -32,7 +31,7 @@ def test_a_converted_front_end_computes_the_same(tmp_path, capsys):
     path = as_fairseq(frontend.network, tmp_path)
     assert export.main(["--convert-xlsr", str(path), "-o", str(tmp_path / "out"), "--n-heads", "4"]) == 0
     assert "set model.xlsr.weights=" in capsys.readouterr().out
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["config.json", "digests.json", "model.safetensors"]
     again = xlsr(weights=str(tmp_path / "out")).eval()
     with torch.inference_mode():
         assert torch.equal(again(wave()), frontend(wave()))
@@ -103,6 +102,6 @@ def test_a_head_of_logits_is_not_exported_as_published(tmp_path, capsys):
 def test_read_back_names_are_those_of_the_network(tmp_path):
     frontend = xlsr()
     convert_xlsr(str(as_fairseq(frontend.network, tmp_path)), tmp_path / "out", 4)
-    assert read_xlsr(str(tmp_path / "out")).keys() == frontend.network.state_dict().keys()
-    assert xlsr_files.xlsr_sizes(read_xlsr(str(tmp_path / "out")))["hidden_size"] == 32
+    assert read_xlsr(str(tmp_path / "out")).state.keys() == frontend.network.state_dict().keys()
+    assert read_xlsr(str(tmp_path / "out")).sizes["hidden_size"] == 32
     assert Path(tmp_path / "out" / "config.json").stat().st_size > 0

@@ -14,6 +14,7 @@ import torch
 import export
 import inference
 from model import build_detector, load_detector
+from qamo import InputError
 from qamo.config.parts import ModelConfig
 
 pytest.importorskip("onnx")
@@ -45,6 +46,26 @@ def scores_of(path, wave):
 def waves(batch_size, n_samples, seed=1):
     rng = np.random.default_rng(seed)
     return (rng.uniform(0.01, 0.3, (batch_size, 1)) * rng.normal(size=(batch_size, n_samples))).astype(np.float32)
+
+
+def test_a_damaged_file_is_a_sentence_or_scores_the_same(exported, tmp_path):
+    wave, rng = waves(2, 8000), np.random.default_rng(3)
+    whole = exported[0].read_bytes()
+    expected = scorers.open_scorer(exported[0])(wave)
+    n_refused = 0
+    for number in range(40):
+        data = bytearray(whole)
+        start = int(rng.integers(len(data)))
+        if number % 3:
+            data[start] ^= 1 << int(rng.integers(8))
+        else:
+            data[start : start + 50] = bytes(len(data[start : start + 50]))
+        (tmp_path / "d.onnx").write_bytes(data)
+        try:
+            assert np.array_equal(scorers.open_scorer(tmp_path / "d.onnx")(wave), expected), number
+        except InputError:
+            n_refused += 1
+    assert n_refused > 30
 
 
 def test_the_command_says_how_well_they_agree(exported):

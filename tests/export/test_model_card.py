@@ -43,9 +43,11 @@ def test_inference_reads_the_folder_like_the_run(folder, trained_run, built_corp
     said = []
     for path in (folder, trained_run):
         assert inference.main(["--ckpt_path", str(path), "--json", str(built_corpus / "wild")]) == 0
-        said.append(capsys.readouterr().out)
+        said.append(json.loads(capsys.readouterr().out))
+    assert {row.pop("detector") for row in said[0]} == {folder.name}
+    assert {row.pop("detector") for row in said[1]} == {trained_run.name}
     assert said[0] == said[1]
-    assert json.loads(said[0])[0]["llr"] is not None
+    assert said[0][0]["llr"] is not None
 
 
 def test_the_lines_of_the_card_run_and_score(folder, built_corpus):
@@ -87,7 +89,9 @@ def test_the_hub_reads_the_metadata_of_the_card(folder, trained_run):
     data = ModelCard.load(folder / "README.md").data
     sets = json.loads((trained_run / "results.json").read_text())["sets"]
     assert {(r.dataset_name, r.metric_value) for r in data.eval_results} == {(n, r["eer"]) for n, r in sets.items()}
-    assert data.to_dict()["library_name"] == "qamo"
+    assert {(r.metric_type, r.task_type) for r in data.eval_results} == {("eer", "audio-classification")}
+    plain = data.to_dict()
+    assert (plain["library_name"], plain["license"], plain["license_link"]) == ("qamo", "other", "README.md#licences")
 
 
 def test_weights_without_their_run_get_a_card_that_says_so(trained_run, tmp_path):

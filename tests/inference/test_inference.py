@@ -35,6 +35,8 @@ def long_clip(tmp_path_factory):
     """Two seconds of speech-like noise, three of silence, two more; windows of the tiny run are 0.5 s."""
     rng = np.random.default_rng(0)
     noise = 0.1 * rng.normal(size=(2, 32_000))
+    dark = np.arange(32_000) // 1_600 % 3 == 0  # every third 100 ms: a spectrum that changes
+    noise[:, dark] = np.cumsum(noise, axis=1)[:, dark] / 10
     path = tmp_path_factory.mktemp("long") / "long.wav"
     soundfile.write(path, np.concatenate([noise[0], np.zeros(48_000), noise[1]]), 16_000)
     return path

@@ -10,7 +10,7 @@ from qamo.networks.conformer_tcm import N_POSITIONS, ConformerTCM, HeadTokenAtte
 
 def small(**changes):
     torch.manual_seed(0)
-    sizes = {"embedding_size": 24, "n_heads": 4, "kernel_size": 7, "n_blocks": 2, **changes}
+    sizes = {"embedding_size": 24, "n_heads": 4, "kernel_size": 7, "n_blocks": 2, "init": "independent", **changes}
     return ConformerTCM(16, **sizes).eval()
 
 
@@ -103,3 +103,28 @@ def test_every_parameter_has_a_gradient():
     back = small().train()
     back(torch.randn(4, 20, 16)).square().sum().backward()
     assert [name for name, p in back.named_parameters() if p.grad is None] == []
+
+
+def state_of(block) -> dict:
+    return dict(block.state_dict())
+
+
+def test_blocks_begin_as_copies_of_one_that_do_not_share_weights():
+    back = small(init="copies", n_blocks=3)
+    first, *others = map(state_of, back.blocks)
+    for other in others:
+        assert all(torch.equal(tensor, other[name]) for name, tensor in first.items())
+    with torch.no_grad():
+        back.blocks[1].norm.weight.fill_(7)
+        back.blocks[1].convolution.batch_norm.running_mean.fill_(7)
+    assert not (back.blocks[0].norm.weight == 7).any()
+    assert not (back.blocks[2].convolution.batch_norm.running_mean == 7).any()
+    assert len(dict(back.named_parameters())) == len(dict(small(n_blocks=3).named_parameters()))
+
+
+def test_independent_blocks_begin_with_draws_of_their_own():
+    first, second = map(state_of, small().blocks)
+    equal = {name.rpartition(".")[0] for name, tensor in first.items() if torch.equal(tensor, second[name])}
+    drawn = {name.rpartition(".")[0] for name in first if name.endswith("weight") and "norm" not in name}
+    assert drawn
+    assert not drawn & equal

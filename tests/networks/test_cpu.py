@@ -15,6 +15,10 @@ import torch
 from qamo.networks.cpu import onednn, xlsr_pass
 from tests.support.xlsr_cpu import both, waves, xlsr
 
+needs_bfloat16 = pytest.mark.skipif(
+    not onednn.has_onednn(torch.bfloat16), reason="oneDNN has no bfloat16 here, so XLS-R takes the plain way"
+)
+
 
 @pytest.fixture
 def count_passes(monkeypatch):
@@ -137,16 +141,27 @@ def test_nothing_is_kept_while_training_and_copies_start_empty():
     assert not fast.cpu_pass._kept
 
 
+@needs_bfloat16
 def test_bfloat16_strays_from_float32_less_than_autocast_does():
     fast, plain = both()
     wave = waves(4, 33_333)
     with torch.inference_mode():
         exact = plain(wave)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            ours, autocast = fast(wave), plain(wave).float()
-    assert ours.dtype == torch.float32
+            ours, autocast = fast(wave), plain(wave)
     assert (ours - exact).abs().mean() < 0.95 * (autocast - exact).abs().mean()
     assert (ours - exact).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("training", [False, True])
+def test_features_have_the_waves_format_whichever_way_is_taken(dtype, attention, training):
+    frontend = xlsr(attention=attention).train(training)
+    with torch.autocast("cpu", dtype=dtype):
+        assert frontend(waves(1, 6_400)).dtype == torch.float32
+    assert frontend(waves(1, 6_400)).dtype == torch.float32
+    assert frontend.double()(waves(1, 6_400).double()).dtype == torch.float64
 
 
 def test_bfloat16_gradients_point_where_those_of_float32_do():
@@ -154,7 +169,7 @@ def test_bfloat16_gradients_point_where_those_of_float32_do():
     found = []
     for frontend, enabled in ((fast, True), (plain, False)):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            features = frontend.train()(waves(4, 16_000)).float()
+            features = frontend.train()(waves(4, 16_000))
         (features * torch.linspace(-1, 2, features.shape[2])).square().mean().backward()
         found.append(torch.cat([p.grad.flatten() for p in frontend.parameters()]))
     assert torch.cosine_similarity(found[0], found[1], dim=0) > 0.999
@@ -212,6 +227,17 @@ def test_weights_that_change_format_and_come_back_are_seen():
         fast.bfloat16()
         assert not fast.cpu_pass._kept  # nor does a network that moved to a GPU leave packed weights behind
         torch.testing.assert_close(fast.float()(wave), plain.bfloat16().float()(wave), atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of oneDNN's instruction sets on x86")
+@pytest.mark.parametrize("limit", ["AVX2", "AVX512_CORE", "AVX512_CORE_VNNI"])
+def test_a_processor_that_emulates_bfloat16_is_known(limit):
+    program = "import torch\nfrom qamo.networks.cpu.onednn import is_native\nprint(is_native(torch.bfloat16))"
+    words = [sys.executable, "-c", program]
+    smaller = os.environ | {"ONEDNN_MAX_CPU_ISA": limit}
+    done = subprocess.run(words, cwd=Path(__file__).parents[2], env=smaller, check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+    assert onednn.is_native(torch.float32)
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of oneDNN's instruction sets on x86")

@@ -166,3 +166,69 @@ def test_heads_of_the_published_width_are_known():
 def test_a_head_without_centroids_has_no_place_in_a_published_file():
     with pytest.raises(InputError, match="a head of centroids; this detector differs"):
         to_published(detector("nes2net", head="wce").state_dict(), "nes2net")
+
+
+def epochs_of(folder: Path, n: int) -> list[dict]:
+    """Epochs of the published code in `folder`, each with weights of its own."""
+    folder.mkdir()
+    states = []
+    for i in range(n):
+        state = {name: tensor.clone() for name, tensor in published("nes2net").items()}
+        for name, tensor in state.items():
+            if tensor.is_floating_point():
+                tensor.add_(0.01 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(i)))
+            state[name] = tensor + i if name.endswith("num_batches_tracked") else tensor
+        torch.save(state, folder / f"best_{i}.pth")
+        states.append(state)
+    return states
+
+
+WEIGHTS = {  # of b0 (best) to b4 in the average, in fifths
+    ("mean", 5): [1, 1, 1, 1, 1],
+    ("reference", 5): [0, 2, 1, 1, 1],
+    ("none", 5): [5, 0, 0, 0, 0],
+    ("mean", 2): [2.5, 2.5, 0, 0, 0],
+}
+
+
+@pytest.mark.parametrize(("how", "n"), WEIGHTS)
+def test_the_authors_epochs_are_averaged_as_asked(tmp_path, how, n):
+    states = epochs_of(tmp_path / "best", 5)
+    expected = {
+        name: sum(weight / 5 * state[name].double() for weight, state in zip(WEIGHTS[how, n], states)).float()
+        for name, tensor in states[0].items()
+        if tensor.is_floating_point()
+    }
+    for given in (tmp_path / "best", tmp_path):
+        loaded = model.load_detector(given, config("nes2net"), average=how, n_average=n)
+        found = to_published(loaded.state_dict(), "nes2net")
+        for name, tensor in expected.items():
+            if name in found and not name.startswith(PRETRAINING_ONLY):
+                torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=1e-6)
+    with torch.inference_mode():
+        assert torch.isfinite(loaded(torch.randn(2, 4000)).score).all()
+
+
+PRETRAINING_ONLY = tuple(f"ssl_model.model.{name}" for name in ("mask_emb", "quantizer", "project_q", "final_proj"))
+
+
+def test_centroids_a_folder_up_belong_to_the_authors_epochs(tmp_path):
+    states = epochs_of(tmp_path / "best", 2)
+    for i, state in enumerate(states):
+        del state["ocsoftmax.center"]
+        torch.save(state, tmp_path / "best" / f"best_{i}.pth")
+    center = np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32)
+    np.save(tmp_path / "oc_center.npy", center)
+    loaded = model.load_detector(tmp_path / "best", config("nes2net"))
+    assert np.array_equal(loaded.head.centroids.detach().numpy(), center)
+
+
+def test_a_folder_of_epochs_with_a_foreign_or_a_differing_file_is_told(tmp_path):
+    states = epochs_of(tmp_path / "best", 3)
+    del states[2]["ocsoftmax.center"]
+    torch.save(states[2], tmp_path / "best" / "best_2.pth")
+    with pytest.raises(InputError, match=r"best_2\.pth: holds another network than .*best_0\.pth"):
+        model.load_detector(tmp_path / "best", config("nes2net"))
+    torch.save({"a": torch.ones(2)}, tmp_path / "best" / "best_2.pth")
+    with pytest.raises(InputError, match=r"best_2\.pth: expected a checkpoint of the published code"):
+        model.load_detector(tmp_path / "best", config("nes2net"))

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from qamo import InputError
+from qamo.networks.cpu import onednn
 from qamo.quality.cache import AugmentedMOS, predict_files
 from qamo.quality.predictors import build_predictor
 
@@ -37,6 +39,15 @@ def scores(recordings) -> np.ndarray:
     return predict_files(recordings, "distillmos")
 
 
+def test_sixteen_bits_that_are_emulated_are_refused(recordings, monkeypatch):
+    build_predictor.cache_clear()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")  # read by is_native, too late for oneDNN itself
+    monkeypatch.setattr(onednn, "is_native", onednn.is_native.__wrapped__)
+    with pytest.raises(InputError, match=r"distillmos:bf16: this processor has no bfloat16 .* take distillmos$"):
+        predict_files(recordings, "distillmos:bf16")
+
+
+@pytest.mark.skipif(not onednn.is_native(torch.bfloat16), reason="this processor has no bfloat16 products")
 def test_sixteen_bits_move_a_score_a_little_and_are_told_apart(recordings, scores):
     coarse = predict_files(recordings, "distillmos:bf16")
     assert 0 < np.abs(coarse - scores).max() < 0.06
@@ -47,7 +58,6 @@ def test_scores_equal_those_of_the_package_called_file_by_file(recordings, score
     from qamo.networks import distillmos
 
     network = distillmos.load_network()
-    import torch
 
     with torch.no_grad():
         waves = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in recordings]

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 import report
 from eval_metrics import det_curve, equal_error_rate, min_dcf
-from qamo.evaluation.intervals import bootstrap_difference, bootstrap_eer
+from qamo.evaluation.percentile import bootstrap_difference, bootstrap_eer
 from qamo.report import errors
 from qamo.report.page import to_html
 from qamo.report.tables import Column, Table, latex_safe, to_csv, to_latex, to_markdown
@@ -390,7 +390,6 @@ BAD = {
     "a damaged run": (["--run", "damaged"], "metrics.jsonl:2: expected a JSON object"),
     "a run without epochs": (["--run", "young"], "no epoch has finished"),
     "embeddings of nothing": (["a.txt", "--keys", "meta.csv", "--embeddings", "5"], "--embeddings needs --run"),
-    "one resample": (["a.txt", "--keys", "meta.csv", "--resamples", "1"], "--resamples"),
 }
 
 

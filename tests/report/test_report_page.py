@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from qamo.report.page import page as document
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
-from tests.support.reports import embedded, needs_browser, opened, values_of, write_set
+from tests.support.reports import embedded, needs_browser, opened, until, values_of, write_set
 
 pytestmark = needs_browser
 
@@ -149,14 +148,6 @@ def test_on_a_phone_a_button_plays_and_stops_a_recording_and_no_two_play_at_once
         until(tab, f"{playing} === '1' && {signs} === '▶ ❚❚'")
         second.tap()
         until(tab, f"{playing} === '' && {signs} === '▶ ▶'")
-
-
-def until(tab: Any, condition: str, seconds: float = 10) -> None:
-    """Wait until a JavaScript expression is true; the page's policy keeps playwright's own way from running."""
-    deadline = time.monotonic() + seconds
-    while not tab.evaluate(condition):
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.02)
 
 
 def swipe(tab: Any, places: list[tuple[float, float]]) -> None:

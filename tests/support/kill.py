@@ -40,7 +40,7 @@ PHASES = {
 CLOCK = "clock"
 ASKED = [*dict.fromkeys(PHASES.values()), CLOCK]
 # What differs between equal runs: times, process numbers, events of TensorBoard.
-OF_ONE_START = {"run.json", "resumed.jsonl", "run.log", "tensorboard", ".lock"}
+OF_ONE_START = {"run.json", "resumed.jsonl", "run.log", "tensorboard", ".lock", ".holder"}
 
 
 class Calls:

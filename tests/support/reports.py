@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,11 @@ def values_of(tab: Any, figure: str) -> list[str]:
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None or importlib.util.find_spec("playwright") is None, reason="no Chromium or no playwright here"
 )
+
+
+def until(tab: Any, condition: str, seconds: float = 10) -> None:
+    """Wait until a JavaScript expression is true; the page's policy keeps playwright's own way from running."""
+    deadline = time.monotonic() + seconds
+    while not tab.evaluate(f"!!({condition})"):
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.02)

@@ -77,7 +77,7 @@ def seeds() -> dict[str, bytes]:
 
 
 def with_sums(raw: bytes) -> bytes:
-    """An Ogg file whose pages have the check sums that their content asks for, so damage gets past them."""
+    """An Ogg file whose pages have the sums that their content asks for: damage is then not merely rejected."""
     content, place = bytearray(raw), 0
     while (place := content.find(b"OggS", place)) >= 0 and place + 27 <= len(content):
         end = place + 27 + content[place + 26] + sum(content[place + 27 : place + 27 + content[place + 26]])

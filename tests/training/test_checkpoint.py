@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from qamo import InputError
-from qamo.networks.weights import check_finite, load_strictly, read_torch
-from qamo.networks.xlsr_files import FAIRSEQ_CLASSES
+from qamo.networks.weights import SETTINGS_CLASSES, Shell, check_finite, load_strictly, plain, read_torch
 from qamo.training.checkpoint import average, read_checkpoint, read_exported, write_checkpoint, write_exported
 
 
@@ -104,7 +103,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, legacy_format):
     marker = tmp_path / "ran"
     path = tmp_path / "a.pt"
     torch.save({"model": Malicious(f"touch {marker}")}, path, _use_new_zipfile_serialization=not legacy_format)
-    for inert in ((), FAIRSEQ_CLASSES):
+    for inert in ((), SETTINGS_CLASSES):
         with pytest.raises(InputError, match=r"mentions (posix|nt)\.system, which no checkpoint needs"):
             read_torch(path, inert=inert)
     assert not marker.exists()
@@ -119,7 +118,7 @@ def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
     assert not marker.exists()
 
 
-def test_allowed_classes_come_back_empty_and_their_code_does_not_run(tmp_path, monkeypatch):
+def test_allowed_classes_come_back_as_what_was_written_of_them_and_their_code_does_not_run(tmp_path, monkeypatch):
     """A file as omegaconf would write it, by classes of its names that would leave a mark if they were built."""
     built = []
 
@@ -143,10 +142,11 @@ def test_allowed_classes_come_back_empty_and_their_code_does_not_run(tmp_path, m
     torch.save(content, path)
     for module_name in ("omegaconf", "omegaconf.dictconfig", "omegaconf.nodes"):
         monkeypatch.delitem(sys.modules, module_name)
-    found = read_torch(path, inert=FAIRSEQ_CLASSES)
+    found = read_torch(path, inert=SETTINGS_CLASSES)
     assert torch.equal(found["model"]["layer.weight"], state()["layer.weight"])
-    assert type(found["cfg"]).__name__ == type(found["args"]).__name__ == "_Inert"
-    assert vars(found["args"]) == {}
+    assert type(found["cfg"]) is type(found["args"]) is Shell
+    assert plain(found["args"]) == {"a": 1, "b": [2]}
+    assert plain(found["cfg"]) == {"lr": None}  # the node of this file holds nothing
     assert built == []
     with pytest.raises(InputError, match="mentions argparse"):
         read_torch(path)
@@ -221,7 +221,11 @@ def test_an_exported_folder_reads_back(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
-    [("qamo.json", "{", "not JSON"), ("qamo.json", "[]", "found list"), ("model.safetensors", "xx", "cut off")],
+    [
+        ("qamo.json", "{", "not JSON"),
+        ("qamo.json", "[]", "expected an object"),
+        ("model.safetensors", "xx", "ends too early"),
+    ],
 )
 def test_a_damaged_exported_folder(tmp_path, name, content, message):
     write_exported(tmp_path, model_state=state(), model_config={})

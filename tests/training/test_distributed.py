@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import main
+from qamo.training.gather import share_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,14 +35,25 @@ def found_by(folder: Path, n: int) -> list[dict]:
 def test_processes_compute_what_one_computes(n, runs):
     folder, _, _ = runs
     for found in found_by(folder, n):
-        assert found["gradient"] < 1e-9  # asked for: 1e-6
-        assert found["batch norm"] < 1e-12
+        for differences in found["gradients"]:
+            assert differences["gradient"] < 1e-9  # asked for: 1e-6
+            assert differences["batch norm"] < 1e-12
         for together, alone in found["dev"]:
             assert together == alone
         assert found["dev"][0] == found_by(folder, n)[0]["dev"][0]
         assert found["gathered"]
         assert found["agreed"] == [[True, False], [False, True]]
-        assert f"train.batch_size: 5 is the batch of all processes together and cannot be shared by {n}" in found["odd"]
+        refused = "train.batch_size: 2 is the batch of all processes together and cannot be shared by 3"
+        assert (refused in found["odd"]) == (n == 3)
+
+
+def test_shares_are_the_batch_in_order():
+    for n in (2, 5, 8, 20):
+        for world_size in range(1, n + 1):
+            shares = [list(range(n))[share_of(n, rank, world_size)] for rank in range(world_size)]
+            assert list(itertools.chain(*shares)) == list(range(n))
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+            assert min(map(len, shares)) > 0
 
 
 @pytest.fixture(scope="module")

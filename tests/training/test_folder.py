@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qamo import InputError
-from qamo.config.load import load_config, to_yaml
+from qamo.config.load import load_config, read_run_config, to_yaml
 from qamo.config.schema import Config
 from qamo.training.folder import RunFolder, scoring_digest
 
@@ -24,9 +24,10 @@ def folder_of(cfg: Config) -> Path:
 
 
 def test_runs_keep_the_names_that_they_had_before_keys_were_renamed():
-    quick = load_config(ROOT / "database" / "mini-quick.yaml", {"model.backend": "conformer_tcm"})
+    before = {"model.backend": "conformer_tcm", "model.conformer_tcm.init": "independent"}  # as all runs were
+    quick = load_config(ROOT / "database" / "mini-quick.yaml", before)
     assert folder_of(quick).name == "distillmos_conformer_tcm_qamo_seed1234_c0e88b69"
-    assert folder_of(config()).name == "xlsr_conformer_tcm_qamo_seed1234_4f45ee7b"
+    assert folder_of(load_config(None, before)).name == "xlsr_conformer_tcm_qamo_seed1234_4f45ee7b"
     assert scoring_digest(config().model.model_dump()) == "84591a8468192b42"
 
 
@@ -39,6 +40,16 @@ def test_a_run_of_before_a_key_was_renamed_is_the_same_run(tmp_path):
         folder.holds_training(config(data__rawboost__share=0.1))
 
 
+def test_a_run_of_before_a_key_existed_keeps_what_it_did(tmp_path):
+    folder = RunFolder(tmp_path)
+    lines = to_yaml(config(model__conformer_tcm__init="independent")).splitlines()
+    folder.config.write_text("\n".join(line for line in lines if not line.lstrip().startswith("init: ")))
+    assert read_run_config(folder.config).model.conformer_tcm.init == "independent"
+    assert folder.holds_training(config(model__conformer_tcm__init="independent"))
+    with pytest.raises(InputError, match=r"model\.conformer_tcm\.init is 'copies' but was 'independent'"):
+        folder.holds_training(config())
+
+
 def test_the_name_of_a_run_changes_with_what_decides_its_weights_and_with_nothing_else():
     plain = folder_of(config())
     decisive: list[dict[str, Any]] = [
@@ -47,6 +58,7 @@ def test_the_name_of_a_run_changes_with_what_decides_its_weights_and_with_nothin
         {"train__precision": "bf16-mixed"},
         {"model__qamo__margin": 0.3},
         {"model__backend": "nes2net"},
+        {"model__conformer_tcm__init": "independent"},
         {"data__rawboost__algorithm": 5},
         {"data__quality__thresholds": [3.0]},
     ]

@@ -46,7 +46,14 @@ def n_epochs(folder: Path) -> int:
 
 def test_being_asked_to_stop_saves_and_says_how_to_go_on(corpus, capsys):
     """With fp16, so that the state of the gradient scaler is a part of what must come back."""
-    keys = ["name=r", "train.precision=16-mixed", "train.max_epochs=12", "train.patience=12", "train.n_best=1"]
+    keys = [
+        "name=r",
+        "train.precision=16-mixed",
+        "run.emulate=true",
+        "train.max_epochs=12",
+        "train.patience=12",
+        "train.n_best=1",
+    ]
     command = [sys.executable, "main.py", "--config", str(corpus / "config.yaml"), *keys, "train.n_average=1"]
     folder = corpus / "exps" / "r"
     for number in (signal.SIGTERM, signal.SIGINT):

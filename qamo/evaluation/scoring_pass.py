@@ -1,0 +1,65 @@
+"""The forward pass of scoring: batches of waves through a detector, in pieces that the device's memory holds."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qamo import InputError
+from qamo.training import precision
+from qamo.training.compiling import compile_layers
+
+log = logging.getLogger(__name__)
+
+GB_PER_WINDOW = 0.15  # of XLS-R 300M in float32 without gradients, at 66,800 samples: a generous guess, halved if wrong
+WINDOW = 66_800
+
+
+class ScoringPass:
+    """(B, T) -> (B,) scores in float32, on the device; they depend on the size of the pieces by rounding only.
+
+    On a GPU the weights of a mixed precision are cast once, so the detector can no longer be saved or trained.
+
+    Attributes:
+        n_at_once: waves that pass the detector together; halved where the memory is too small.
+    """
+
+    def __init__(self, detector: Any, device: torch.device, precision_name: str, *, batch_size: int, window: int):
+        self.detector = detector
+        self.device = device
+        self.n_at_once = batch_size
+        if device.type == "cuda":
+            precision.cast_weights(detector, precision_name)
+            free = torch.cuda.mem_get_info(device)[0] / 1e9
+            self.n_at_once = pieces_for(free, batch_size, window)
+
+    def compile(self, window: int) -> None:
+        """Compile the front end's layers for pieces of this size."""
+        compile_layers(self.detector, torch.zeros(self.n_at_once, window, device=self.device), backward=False)
+
+    def __call__(self, wave: Tensor) -> Tensor:
+        """Raises InputError where not even one wave fits the device's memory."""
+        while True:
+            try:
+                pieces = wave.split(self.n_at_once)
+                return torch.cat([self.detector(p.to(self.device, non_blocking=True)).score.float() for p in pieces])
+            except torch.OutOfMemoryError:
+                if self.n_at_once == 1:
+                    raise InputError(
+                        f"the memory of {self.device} does not hold one recording: end what else uses it (nvidia-smi), "
+                        "or take score.precision=bf16-mixed or run.accelerator=cpu"
+                    ) from None
+            # Not in the except clause, which would hold on to the memory of the failed attempt.
+            self.n_at_once = max(1, self.n_at_once // 2)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("out of memory on %s: going on with %d recordings at a time", self.device, self.n_at_once)
+
+
+def pieces_for(free_gb: float, batch_size: int, window: int) -> int:
+    """The largest power of two of waves that so much memory surely holds, at most a batch."""
+    fitting = max(1, int(free_gb / (GB_PER_WINDOW * max(1.0, window / WINDOW))))
+    return min(batch_size, 1 << (fitting.bit_length() - 1))

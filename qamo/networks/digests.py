@@ -1,0 +1,144 @@
+"""Whether a file of weights still holds what was written into it.
+
+Files of ours carry a CRC-32 of each tensor, with its type and shape. Files of others have those of their zip archive
+at most, which `torch.load` does not look at. Either is read once, by several threads. A CRC finds what bad luck does
+to a file; it does not hold against somebody who writes a file on purpose.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from qamo import InputError
+
+DIGESTS = "digests"  # the key of {name of a tensor: its digest} in our files
+Item = TypeVar("Item")
+
+
+def digests_of(content: Any) -> dict[str, int]:
+    """The digest of each tensor in nested dictionaries and lists, by its dotted name, in their order."""
+    tensors = dict(tensors_in(content))
+    return dict(zip(tensors, _by_threads(_digest, tensors.values())))
+
+
+def tensors_in(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested dictionaries and lists, with its dotted name."""
+    if isinstance(content, Tensor):
+        yield prefix.removesuffix("."), content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from tensors_in(value, f"{prefix}{key}.")
+    elif isinstance(content, (list, tuple)):
+        for number, value in enumerate(content):
+            yield from tensors_in(value, f"{prefix}{number}.")
+
+
+def check_digests(content: Any, digests: Any, where: object) -> None:
+    """See that the tensors in `content` are those whose digests were written down.
+
+    Raises:
+        InputError: a tensor is missing, is not the one that was written, or was added.
+    """
+    found = digests_of(content)
+    if not isinstance(digests, Mapping) or found != digests:
+        names = [
+            name for name, digest in found.items() if not isinstance(digests, Mapping) or digests.get(name) != digest
+        ]
+        raise InputError(
+            f"{where}: damaged: {', '.join(names[:1]) or 'a tensor'} does not hold the numbers that were written; "
+            "copy the file again, or make it anew"
+        )
+
+
+def check_plain(content: Any, where: object) -> None:
+    """See that every tensor in a foreign file is an ordinary one, in memory and dense; InputError otherwise."""
+    for name, tensor in tensors_in(content):
+        plain = (
+            type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+        )
+        if not plain or tensor.is_quantized:
+            raise InputError(f"{where}: {name or 'its content'} is no plain tensor; refused")
+
+
+def check_archive(path: Path, *, storages: bool = True) -> None:
+    """See that the entries of a zip archive have the CRCs that are written in it.
+
+    Args:
+        storages: False leaves out the bytes of tensors (`data/0`, `data/1`, ...).
+
+    Raises:
+        InputError: they do not, or the archive is damaged.
+    """
+    with zipfile.ZipFile(path) as archive, mmap.mmap(archive.fp.fileno(), 0, access=mmap.ACCESS_READ) as mapped:  # type: ignore[union-attr]
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        if len(set(names)) != len(names):
+            raise InputError(f"{path}: damaged: two parts of the archive have one name; copy the file again")
+        chosen = [e for e in entries if storages or "/data/" not in e.filename]
+        with memoryview(mapped) as view:
+            wrong = [
+                e.filename for e, good in zip(chosen, _by_threads(lambda e: _is_whole(e, view), chosen)) if not good
+            ]
+    if wrong:
+        raise InputError(
+            f"{path}: damaged: its part {wrong[0]} has another checksum (CRC) than is written in the file; copy or "
+            "download it again (if it was saved without checksums, load and save it with torch's defaults)"
+        )
+
+
+def _is_whole(entry: zipfile.ZipInfo, archive: memoryview) -> bool:
+    header = archive[entry.header_offset : entry.header_offset + 30]
+    if entry.compress_type != zipfile.ZIP_STORED or len(header) < 30 or header[:4] != b"PK\x03\x04":
+        return False
+    start = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+    data = archive[start : start + entry.file_size]
+    return len(data) == entry.file_size and zlib.crc32(data) == entry.CRC
+
+
+def _digest(tensor: Tensor) -> int:
+    tensor = tensor.detach().cpu()
+    about = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return zlib.crc32(content.data, about)  # lets other threads run
+
+
+def _by_threads(function: Callable[[Item], Any], items: Iterable[Item]) -> list[Any]:
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+        return list(pool.map(function, items))
+
+
+# ---- safetensors, whose header has an order of its own in each process: their digests stand in a file beside them
+
+
+def load_safetensors(path: Path, digests: Any = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped.
+
+    Args:
+        digests: what `digests_of` gave when the file was written; None where nobody wrote it down.
+
+    Raises:
+        InputError: it is no such file, ends too early, or is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path}: not a safetensors file, or one that ends too early or is damaged ({error}); copy it again"
+        ) from None
+    if digests is not None:
+        check_digests(tensors, digests, path)
+    return tensors

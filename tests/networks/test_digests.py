@@ -1,0 +1,174 @@
+"""A damaged file of weights is a sentence, or loads with the very weights that were written."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qamo import InputError
+from qamo.networks.digests import digests_of
+from qamo.networks.weights import read_torch
+from qamo.networks.xlsr_files import read_fairseq
+from qamo.training.checkpoint import read_checkpoint, read_exported, write_checkpoint, write_exported
+
+N_DAMAGED = 60  # of each kind of file; 500 were tried once, see docs/security.md
+
+
+def weights() -> dict[str, torch.Tensor]:
+    drawn = torch.Generator().manual_seed(0)
+    return {
+        "head.centroids": torch.randn(2, 64, generator=drawn),
+        "backend.project.weight": torch.randn(64, 48, generator=drawn),
+        "backend.half": torch.randn(33, generator=drawn).to(torch.bfloat16),
+        "backend.norm.num_batches_tracked": torch.tensor(7),
+    }
+
+
+def ours(folder: Path) -> tuple[Path, object]:
+    path = folder / "model.pt"
+    optimizer = {
+        "state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(48, 64)}},
+        "param_groups": [{"lr": 1e-3}],
+    }
+    write_checkpoint(path, model_state=weights(), model_config={"scale": 32.0}, optimizer=optimizer)
+    return path, read_checkpoint
+
+
+def foreign(folder: Path) -> tuple[Path, object]:
+    path = folder / "xlsr.pt"
+    torch.save({"args": {"lr": 0.1}, "model": weights()}, path)
+    return path, read_fairseq
+
+
+def exported_weights(folder: Path) -> tuple[Path, object]:
+    write_exported(folder, model_state=weights(), model_config={"scale": 32.0})
+    return folder / "model.safetensors", lambda path: read_exported(path.parent)
+
+
+def exported_config(folder: Path) -> tuple[Path, object]:
+    return exported_weights(folder)[0].with_name("qamo.json"), lambda path: read_exported(path.parent)
+
+
+FILES = [ours, foreign, exported_weights, exported_config]
+
+
+def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
+    """The bytes with one misfortune: some bits or bytes changed, a stretch of zeros, moved, cut off."""
+    data, kind = bytearray(whole), rng.integers(6)
+    start = int(rng.integers(len(data)))
+    length = int(rng.integers(1, 600))
+    if kind == 0:
+        data[start] ^= 1 << int(rng.integers(8))
+    elif kind == 1:
+        data[start : start + length] = bytes(len(data[start : start + length]))
+    elif kind == 2:
+        data[start : start + length] = rng.bytes(len(data[start : start + length]))
+    elif kind == 3:
+        data = data[:start]
+    elif kind == 4:
+        del data[start : start + length]
+    else:
+        other = int(rng.integers(len(data)))
+        data[start : start + 64], data[other : other + 64] = data[other : other + 64], data[start : start + 64]
+    return bytes(data)
+
+
+def same(one: object, other: object) -> bool:
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and list(one) == list(other) and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        return isinstance(other, (list, tuple)) and len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize("make", FILES)
+def test_no_damaged_file_loads_with_other_numbers(make, tmp_path):
+    path, read = make(tmp_path)
+    whole, expected = path.read_bytes(), read(path)
+    assert same(expected, read(path))
+    rng = np.random.default_rng(5)
+    n_refused = 0
+    for number in range(N_DAMAGED):
+        path.unlink()  # a mapped file must not change under its readers
+        path.write_bytes(damaged(whole, rng))
+        try:
+            assert same(read(path), expected), f"damage {number} went unnoticed"
+        except InputError:
+            n_refused += 1
+    assert n_refused > N_DAMAGED // 2
+
+
+def test_weights_that_were_changed_after_they_were_written_are_named(tmp_path):
+    path, _ = ours(tmp_path)
+    content = torch.load(path, weights_only=True)
+    content["model"]["head.centroids"][0, 0] += 1
+    torch.save(content, path)
+    with pytest.raises(
+        InputError, match=r"damaged: model\.head\.centroids does not hold the numbers that were written"
+    ):
+        read_checkpoint(path)
+
+
+def test_files_without_digests_are_read_as_before(tmp_path):
+    path, _ = ours(tmp_path)
+    content = torch.load(path, weights_only=True)
+    assert content.pop("digests")["model.head.centroids"] == digests_of(weights())["head.centroids"]
+    torch.save(content, path)
+    assert same(read_checkpoint(path)["model"], weights())
+    write_exported(tmp_path, model_state=weights(), model_config={})
+    about = json.loads((tmp_path / "qamo.json").read_text())
+    del about["digests"], about["checksum"]
+    (tmp_path / "qamo.json").write_text(json.dumps(about))
+    assert same(dict(sorted(read_exported(tmp_path)[0].items())), dict(sorted(weights().items())))
+
+
+def test_a_storage_longer_than_its_bytes_gives_no_foreign_memory(tmp_path):
+    """Read into memory, torch takes the length from the pickle: what follows in memory would become weights."""
+    path = tmp_path / "a.pt"
+    torch.save({"model": {"w": torch.ones(4)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {info.filename: archive.read(info) for info in archive.infolist()}
+    (pickled,) = (name for name in entries if name.endswith("data.pkl"))
+    entries[pickled] = entries[pickled].replace(b"K\x04", b"J" + (1 << 26).to_bytes(4, "little"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    with pytest.raises(InputError, match="not a checkpoint that torch reads"):
+        read_torch(path)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(3, device="meta"),
+        torch.eye(3).to_sparse(),
+        torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    ],
+)
+def test_tensors_of_other_kinds_are_refused(tensor, tmp_path):
+    torch.save({"model": {"w": tensor}}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"no plain tensor|could run code|not a checkpoint"):
+        read_torch(tmp_path / "a.pt")
+
+
+def test_a_class_stands_for_nothing_even_where_its_name_is_allowed(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "owned",))
+
+    for payload in (Attack(), {"model": {"w": torch.ones(2)}, "args": Attack()}):
+        torch.save(payload, tmp_path / "a.pt")
+        with pytest.raises(InputError, match="refused"):
+            read_fairseq(tmp_path / "a.pt")
+        (tmp_path / "b.pt").write_bytes(pickle.dumps(payload))
+        with pytest.raises(InputError):
+            read_fairseq(tmp_path / "b.pt")
+    assert not (tmp_path / "owned").exists()

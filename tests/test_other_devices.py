@@ -1,0 +1,257 @@
+"""What a GPU would do, without one: tensors made on the wrong device, operations, casts and waits, counted.
+
+The meta device computes shapes only. An operation that mixes it with a tensor of the CPU fails, and so does reading a
+number, for which a GPU would have to be waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model import HEADS
+from qamo import InputError
+from qamo.config.schema import Config
+from qamo.evaluation.scoring_pass import ScoringPass, pieces_for
+from qamo.training import precision
+from qamo.training.compiling import compile_layers
+from qamo.training.loader import Batch, Batches
+from qamo.training.loop import build_optimizer
+from qamo.training.state import TrainState
+from qamo.training.step_log import StepLog
+from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
+
+DISTILLMOS = {**LFCC, "model.frontend": "distillmos", "model.distillmos.freeze": False}
+FRONTENDS = {"lfcc": LFCC, "xlsr": XLSR, "distillmos": DISTILLMOS}
+BACKENDS = {"conformer_tcm": {}, "nes2net": {"model.nes2net.n_groups": 2, "model.nes2net.scale": 2}}
+# Operations after which Python holds a number or a size that a GPU computed.
+WAITS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select", "unique", "bincount")
+
+
+class Counted(TorchDispatchMode):
+    """Operations by name while it is entered, and casts of weights."""
+
+    def __init__(self, weights=()):
+        super().__init__()
+        self.operations: Counter[str] = Counter()
+        self.weights = {tensor.data_ptr() for tensor in weights}
+        self.casts_of_weights = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        self.operations[name] += 1
+        result = func(*args, **(kwargs or {}))
+        if name in ("_to_copy", "to") and result.dtype != args[0].dtype and args[0].data_ptr() in self.weights:
+            self.casts_of_weights += 1
+        return result
+
+    @property
+    def waits(self):
+        return sum(self.operations[name] for name in WAITS)
+
+    @property
+    def n(self):
+        return sum(self.operations.values())
+
+
+@pytest.fixture
+def autocast_on_meta(monkeypatch):
+    """The meta device has no autocast to switch off."""
+    original = torch.autocast
+    monkeypatch.setattr(
+        torch, "autocast", lambda kind, **more: contextlib.nullcontext() if kind == "meta" else original(kind, **more)
+    )
+
+
+def on_meta(batch: Batch) -> Batch:
+    return Batch(*(column.to("meta") for column in batch))
+
+
+def source(n_classes: int = 2) -> Batches:
+    return Batches(lambda *_: [], list, 1, 1, [f"T_{i}" for i in range(99)], 0, {}, n_classes)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("frontend", FRONTENDS)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "scoring"])
+def test_nothing_is_made_on_the_cpu_or_read_from_the_device(frontend, backend, head, training, autocast_on_meta):
+    if frontend == "distillmos":
+        pytest.importorskip("xls_r_sqa", reason="pip install --no-deps -r requirements-nodeps.txt")
+    keys = {**FRONTENDS[frontend], **BACKENDS[backend], "model.backend": backend, "model.head": head}
+    detector = detector_of(keys).to("meta").train(training)
+    batch = on_meta(batch_of(np.random.default_rng(0), 4))
+    if training:
+        losses = detector(batch.wave, batch.bonafide, batch.quality).losses
+        losses["total"].backward()
+        assert all(p.grad is not None and p.grad.is_meta for p in detector.parameters() if p.requires_grad)
+    else:
+        with torch.inference_mode():
+            assert detector(batch.wave).score.is_meta
+
+
+def test_a_tensor_made_on_the_cpu_would_be_found(autocast_on_meta):
+    detector = detector_of(LFCC).to("meta")
+    detector.backend.register_forward_pre_hook(lambda module, inputs: (inputs[0] + torch.ones(inputs[0].shape[2]),))
+    with pytest.raises(RuntimeError, match="meta"):
+        detector(on_meta(batch_of(np.random.default_rng(0), 4)).wave)
+    read = detector_of(LFCC).to("meta")
+    read.head.register_forward_hook(lambda module, inputs, output: output * output.sum().item())
+    with pytest.raises(RuntimeError, match="meta"):
+        read(on_meta(batch_of(np.random.default_rng(0), 4)).wave)
+
+
+def taken_step(frontend: dict, *, late: bool) -> tuple[Counted, TrainState]:
+    """One training step with fused Adam, counted after a first one has warmed up."""
+    detector: Any = detector_of(frontend).train()
+    detector.frontend.plain = True  # a GPU takes transformers' own steps
+    optimizer = build_optimizer(detector, lr=1e-6, head_lr=1e-3, weight_decay=1e-4)
+    for group in optimizer.param_groups:
+        group["fused"] = True
+    fabric = Fabric(accelerator="cpu")
+    steps, state = StepLog(fabric, source(), "exps/r", late=late), TrainState()
+    batch = batch_of(np.random.default_rng(0), 6)
+    for _ in range(2):
+        counted = Counted()
+        with counted:
+            losses = detector(batch.wave, batch.bonafide, batch.quality).losses
+            steps.add(state, losses, batch)
+            optimizer.zero_grad()
+            losses["total"].backward()
+            optimizer.step()
+            state.step += 1
+    steps.read(state)
+    return counted, state
+
+
+def test_a_training_step_waits_for_the_device_once_at_most_and_adam_is_one_kernel_a_group():
+    counted, late = taken_step(XLSR, late=True)
+    assert counted.waits == 0
+    assert counted.operations["_fused_adam_"] == 2
+    _, early = taken_step(XLSR, late=False)
+    assert late.sums == early.sums
+    assert late.sums["n_bonafide"] == 4
+    assert late.sums["n_bonafide_class_0"] + late.sums["n_bonafide_class_1"] == 4
+
+
+def test_operations_of_a_step_grow_with_layers_and_not_with_the_batch(capsys):
+    """A count over the 2-layer network, so that a growth of the code shows; benchmarks/README.md has the full size."""
+    n = {layers: taken_step({**XLSR, "model.xlsr.n_layers": layers}, late=True)[0].n for layers in (2, 3)}
+    with capsys.disabled():
+        print(f"\noperations of a training step with 2 and 3 layers: {n}")
+    assert n[3] - n[2] < 150
+    assert n[2] < 900
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_loss_that_is_not_finite_is_found_and_named_at_the_latest_one_step_later(late, tmp_path):
+    steps, state = StepLog(Fabric(accelerator="cpu"), source(), tmp_path, late=late), TrainState(epoch=1)
+    batch = batch_of(np.random.default_rng(0), 3, first=7)
+    said = r"epoch 2, step 1: the loss is nan on T_7, T_8, T_9; the last good state is kept in .*/last.pt"
+    bad, good = ({"total": torch.tensor(value)} for value in (float("nan"), 1.0))
+    if late:
+        steps.add(state, bad, batch)
+        state.step += 1
+        with pytest.raises(InputError, match=said):
+            steps.add(state, good, batch_of(np.random.default_rng(0), 3))
+        steps.add(TrainState(epoch=1), bad, batch)
+        with pytest.raises(InputError, match="the loss is nan"):
+            steps.read(state)  # before a state is saved
+    else:
+        with pytest.raises(InputError, match=said):
+            steps.add(state, bad, batch)
+    assert state.sums == {}
+
+
+@pytest.mark.parametrize("name", ["bf16-mixed", "16-mixed"])
+def test_weights_are_cast_before_the_first_batch_and_never_again(name):
+    wave = batch_of(np.random.default_rng(0), 3).wave
+    counts = []
+    for cast in (False, True):
+        detector = detector_of(XLSR, **{"model.xlsr.attention": "eager"}).eval()
+        if cast:
+            precision.cast_weights(detector, name)
+        with torch.inference_mode(), precision.computing(name, "cpu"), Counted(detector.parameters()) as counted:
+            detector(wave)
+        counts.append(counted.casts_of_weights)
+        assert counted.waits == 0
+    assert counts[0] > 20
+    assert counts[1] == 0
+
+
+class Small(torch.nn.Module):
+    """A detector on a device whose memory holds four waves."""
+
+    def __init__(self, holds=4):
+        super().__init__()
+        self.holds, self.seen = holds, []
+
+    def forward(self, wave):
+        self.seen.append(len(wave))
+        if len(wave) > self.holds:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Config.model_construct(score=wave.mean(dim=1))
+
+
+def test_a_memory_that_is_too_small_halves_the_pieces_and_changes_no_score(caplog):
+    small = Small()
+    scoring = ScoringPass(small, torch.device("cpu"), "32", batch_size=16, window=100)
+    wave = torch.randn(15, 100)
+    assert torch.equal(scoring(wave), wave.mean(dim=1))
+    assert scoring.n_at_once == 4
+    assert small.seen == [15, 8, 4, 4, 4, 3]
+    assert "going on with 4 recordings at a time" in caplog.text
+    with pytest.raises(InputError, match="does not hold one recording"):
+        ScoringPass(Small(holds=0), torch.device("cpu"), "32", batch_size=2, window=100)(wave)
+
+
+def test_pieces_follow_the_free_memory():
+    assert [pieces_for(gb, 128, 66_800) for gb in (0.01, 1, 7, 12, 80)] == [1, 4, 32, 64, 128]
+    assert pieces_for(12, 128, 4 * 66_800) == 16
+    assert pieces_for(80, 20, 66_800) == 20
+
+
+@pytest.mark.slow
+def test_compiled_layers_equal_eager_ones_with_gradients():
+    batch = batch_of(np.random.default_rng(0), 2)
+    found = []
+    for compiled in (False, True):
+        detector = detector_of(XLSR).train()
+        detector.frontend.plain = True
+        if compiled and not compile_layers(detector, batch.wave, backward=True):
+            pytest.skip("torch.compile finds no compiler here")
+        output = detector(batch.wave, batch.bonafide, batch.quality)
+        output.losses["total"].backward()
+        found.append([output.score.detach(), *(p.grad for p in detector.parameters())])
+    for eager, ours in zip(*found):
+        torch.testing.assert_close(ours, eager, atol=1e-5, rtol=1e-3)
+
+
+def test_a_compiler_that_fails_is_a_warning(monkeypatch, caplog):
+    detector = detector_of(XLSR).train()
+    detector.frontend.plain = True
+    wave = batch_of(np.random.default_rng(0), 2).wave
+
+    def broken(layer, **options):
+        layer._compiled_call_impl = lambda *inputs, **more: (_ for _ in ()).throw(RuntimeError("no C compiler\nat all"))
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    assert compile_layers(detector, wave, backward=True) == 0
+    assert "torch.compile failed (no C compiler)" in caplog.text
+    assert detector.frontend(wave).isfinite().all()
+    assert compile_layers(detector_of(LFCC), wave, backward=True) == 0
+
+
+def test_the_files_that_wait_for_a_device_are_known():
+    """A new .item() or .tolist() in the loop would be another wait a step."""
+    loop = (Path(__file__).parents[1] / "qamo" / "training" / "loop.py").read_text()
+    body = loop[loop.index("def train_epoch") : loop.index("def dev_loss")]
+    assert not any(word in body for word in (".item()", ".tolist()", ".cpu()", "isfinite"))
