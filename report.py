@@ -72,11 +72,7 @@ def build_parser() -> Parser:
         metavar="N",
         help="errors listed for each system (default 20)",
     )
-    add("--calibrate-on", type=Path, nargs=2, action="append", default=[], metavar=("DEV_SCORES", "DEV_KEYS"),
-        help="log-likelihood ratios from these, once for each system")  # fmt: skip
-    add("--fuse", action="store_true", help="also fuse the systems, on the dev scores of --calibrate-on")
-    add("--llr", type=Path, metavar="DIR", help="where score files of the ratios go (default: beside the page)")
-    add("--figures", type=Path, metavar="DIR", help="figures for papers as PDF, SVG and PNG")
+    add_dev_options(parser)
     add("--run", type=Path, help="run folder")
     add(
         "--embeddings",
@@ -94,12 +90,28 @@ def build_parser() -> Parser:
         default=0,
         help="of the bootstrap and of the recordings that are embedded (default 0)",
     )
+    add_outputs(parser)
+    return parser
+
+
+def add_dev_options(parser: Parser) -> None:
+    """What is fitted on dev scores, and the figures that show it."""
+    add = parser.add_argument
+    add("--calibrate-on", type=Path, nargs=2, action="append", default=[], metavar=("DEV_SCORES", "DEV_KEYS"),
+        help="log-likelihood ratios from these, once for each system")  # fmt: skip
+    add("--fuse", action="store_true", help="also fuse the systems, on the dev scores of --calibrate-on")
+    add("--llr", type=Path, metavar="DIR", help="where score files of the ratios go (default: beside the page)")
+    add("--figures", type=Path, metavar="DIR", help="figures for papers as PDF, SVG and PNG")
+
+
+def add_outputs(parser: Parser) -> None:
+    """The page, and the other forms of its tables."""
+    add = parser.add_argument
     add("--title", help="of the page")
     add("-o", "--output", type=Path, required=True, help="the page")
     add("--csv", type=Path, metavar="DIR", help="a CSV file for each table, with all digits")
     add("--md", type=Path, metavar="FILE", help="the tables in Markdown")
     add("--latex", type=Path, metavar="FILE", help="the tables in LaTeX (booktabs)")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

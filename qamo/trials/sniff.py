@@ -72,7 +72,7 @@ def sniff(path: Path | str, *, numbers: bool = False) -> Form:
         if file.read(4) == text.ZIP and path.suffix.lower() != ".xlsx":
             return _archive(path)
     lines = text.head(path, 12)
-    if lines and (path.suffix.lower() == ".json" or lines[0][1].startswith('{"')):
+    if lines and (path.suffix.lower() == ".json" or re.match(r'\{\s*"[^"]+"\s*:', lines[0][1])):
         _refuse_json(path)
     above, separator = 0, None
     for number, line in lines:

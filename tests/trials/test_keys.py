@@ -94,7 +94,7 @@ def test_a_protocol_of_asvspoof_5_and_a_list_with_labels_are_keys_too(written):
     keys = read_keys(written(rows))
     assert keys.names == ["E_1", "E_2"]
     assert keys.bonafide.tolist() == [False, True]
-    assert (keys.columns["codec"], keys.columns["attack"]) == (["C05", "-"], ["A05", "bonafide"])
+    assert (keys.columns["codec"], keys.columns["attack"]) == (["C05", "none"], ["A05", "bonafide"])
     assert keys.track is None
     keys = read_keys(written("a.wav bonafide\nb.wav spoof\n"))
     assert keys.names == ["a.wav", "b.wav"]
