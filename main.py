@@ -157,7 +157,7 @@ def score(
     from qamo.evaluation.score_set import score_trials
     from qamo.evaluation.scoring_pass import ScoringPass
     from qamo.networks import feature_cache
-    from qamo.training import device, precision
+    from qamo.training import device
     from qamo.training.loader import read_by_threads
     from qamo.training.peers import Peers
     from qamo.training.signals import stopping_on_signals
@@ -172,8 +172,15 @@ def score(
     batch_size = device.score_batch(cfg.score.batch_size, fabric.device.type)
     ready = ScoringPass(detector, fabric.device, cfg.score.precision, batch_size=batch_size, window=window)
     if cfg.run.compile == "auto" and fabric.device.type == "cuda":
-        with precision.computing(cfg.score.precision, "cuda"):
-            ready.compile(window)
+        ready.compile(window, cfg.score.precision)
+    identity = {
+        "weights": digest,
+        "config": scoring_digest(detector.config),
+        "window_samples": window,
+        "batch_size": cfg.score.batch_size,
+        "precision": cfg.score.precision,
+        "device": fabric.device.type,
+    }
     n_failed = {}
     with stopping_on_signals() as stop:
         for name, chosen in sets.items():
@@ -185,15 +192,7 @@ def score(
                 partial(read_by_threads, recordings.__getitem__, n_workers=cfg.data.n_workers),
                 folder.score_file(name, cfg.comment_eval),
                 cfg.score,
-                identity={
-                    "weights": digest,
-                    "config": scoring_digest(detector.config),
-                    "list": sha256(chosen.list),
-                    "window_samples": window,
-                    "batch_size": cfg.score.batch_size,
-                    "precision": cfg.score.precision,
-                    "device": fabric.device.type,
-                },
+                identity={"list": sha256(chosen.list), **identity},
                 stop=stop,
             )
     return n_failed

@@ -57,8 +57,7 @@ def score_trials(
     Args:
         detector: a detector, or one that is made ready for several calls.
         score: its batch size, precision, and on_bad_audio: whether the first unreadable recording is an error.
-        identity: what decides the scores (weights, config, list, precision). It is kept in `out`.json; part
-            files of another identity are refused.
+        identity: what decides the scores, kept in `out`.json; part files of another identity are refused.
 
     Returns:
         How many recordings could not be read; they have no line in `out`, and are listed with the reason in the file

@@ -36,9 +36,10 @@ class ScoringPass:
             free = torch.cuda.mem_get_info(device)[0] / 1e9
             self.n_at_once = pieces_for(free, batch_size, window)
 
-    def compile(self, window: int) -> None:
-        """Compile the front end's layers for pieces of this size."""
-        compile_layers(self.detector, torch.zeros(self.n_at_once, window, device=self.device), backward=False)
+    def compile(self, window: int, name: str) -> None:
+        """Compile the front end's layers for pieces of this size, in the precision of this name."""
+        with precision.computing(name, self.device.type):
+            compile_layers(self.detector, torch.zeros(self.n_at_once, window, device=self.device), backward=False)
 
     def __call__(self, wave: Tensor) -> Tensor:
         """Raises InputError where not even one wave fits the device's memory."""
