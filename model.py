@@ -29,6 +29,7 @@ from qamo.config.load import with_added
 from qamo.config.parts import ModelConfig
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.contract import BackEnd, FrontEnd, Head
+from qamo.networks.digests import meanwhile
 from qamo.networks.distillmos import DistillMOS
 from qamo.networks.lfcc import LFCC
 from qamo.networks.nes2net import Nes2Net
@@ -124,6 +125,7 @@ def build_detector(cfg: ModelConfig, *, pretrained: bool = True) -> Detector:
     return _assemble(cfg, {} if pretrained or cfg.frontend != "xlsr" else {"weights": None})
 
 
+@meanwhile()
 def load_detector(
     path: Path,
     cfg: ModelConfig | None = None,

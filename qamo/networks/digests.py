@@ -7,13 +7,16 @@ to a file; it does not hold against somebody who writes a file on purpose.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +27,7 @@ from qamo import InputError
 
 DIGESTS = "digests"  # the key of {name of a tensor: its digest} in our files
 Item = TypeVar("Item")
+_later: ContextVar[tuple[ThreadPoolExecutor, list[Future[None]]] | None] = ContextVar("later", default=None)
 
 
 def digests_of(content: Any) -> dict[str, int]:
@@ -44,6 +48,39 @@ def tensors_in(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from tensors_in(value, f"{prefix}{number}.")
 
 
+@contextmanager
+def meanwhile() -> Iterator[None]:
+    """Within it files are checked by another thread, while this one builds what they are for; the end waits.
+
+    Raises:
+        InputError: a file is damaged, whatever else its damage led to meanwhile.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        checks: list[Future[None]] = []
+        token = _later.set((pool, checks))
+        try:
+            yield
+        finally:
+            _later.reset(token)
+            for check in checks:
+                check.result()
+
+
+def _may_wait(check: Callable[..., None]) -> Callable[..., None]:
+    """`check` as it is, or where somebody said `meanwhile`, by another thread."""
+
+    @functools.wraps(check)
+    def run(*args: Any, **options: Any) -> None:
+        if later := _later.get():
+            pool, checks = later
+            checks.append(pool.submit(check, *args, **options))
+        else:
+            check(*args, **options)
+
+    return run
+
+
+@_may_wait
 def check_digests(content: Any, digests: Any, where: object) -> None:
     """See that the tensors in `content` are those whose digests were written down.
 
@@ -71,6 +108,7 @@ def check_plain(content: Any, where: object) -> None:
             raise InputError(f"{where}: {name or 'its content'} is no plain tensor; refused")
 
 
+@_may_wait
 def check_archive(path: Path, *, storages: bool = True) -> None:
     """See that the entries of a zip archive have the CRCs that are written in it.
 

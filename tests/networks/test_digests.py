@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from qamo import InputError
-from qamo.networks.digests import digests_of
+from qamo.networks.digests import digests_of, meanwhile
 from qamo.networks.weights import read_torch
 from qamo.networks.xlsr_files import read_fairseq
 from qamo.training.checkpoint import read_checkpoint, read_exported, write_checkpoint, write_exported
@@ -104,6 +104,18 @@ def test_no_damaged_file_loads_with_other_numbers(make, tmp_path):
         except InputError:
             n_refused += 1
     assert n_refused > N_DAMAGED // 2
+
+
+def test_damage_is_said_by_a_thread_that_checks_meanwhile_and_before_what_it_led_to(tmp_path):
+    path, read = ours(tmp_path)
+    content = torch.load(path, weights_only=True)
+    content["model"]["head.centroids"][0, 0] += 1
+    torch.save(content, path)
+    for led_to in (lambda _: None, lambda _: 1 / 0):
+        with pytest.raises(InputError, match=r"damaged: model\.head\.centroids"), meanwhile():
+            led_to(read(path))
+    with meanwhile():
+        assert read(ours(tmp_path)[0])
 
 
 def test_weights_that_were_changed_after_they_were_written_are_named(tmp_path):
