@@ -30,6 +30,7 @@ from qamo.evaluation.leakage import refuse_shared_trials
 from qamo.evaluation.metrics import SetScores, all_metrics, dev_threshold, over_sets
 from qamo.quality.agreement import correlation
 from qamo.trials.asv import read_legacy_coefficients
+from qamo.trials.authors import how_to_get
 from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
 from qamo.trials.ratings import read_ratings
 from qamo.trials.scores import read_scores
@@ -94,6 +95,8 @@ def command(args: argparse.Namespace) -> int:
 
 def read_set_keys(path: Path, subset: str | None) -> tuple[Keys, str | None]:
     """The key of a set, or of the one in a folder, and its subset: eval of ASVspoof 2021 unless another is named."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder{how_to_get(path)}")
     if path.is_dir():
         path = next((path / name for name in KEY_FILES if (path / name).is_file()), path / KEY_FILES[0])
     if subset == "all":

@@ -150,8 +150,7 @@ class Bench:
         ready = ScoringPass(detector, self.device, name, batch_size=size, window=self.samples)
         source = ScoreSet(paths, window_samples=self.samples)
         if compiled:
-            with precision.computing(name, self.device.type):
-                ready.compile(self.samples, "32")
+            ready.compile(self.samples, name)
         names = [f"{i}" for i in range(len(paths))]
         read = partial(read_by_threads, source.__getitem__, n_workers=0 if self.smoke else 16)
         cfg = ScoreConfig(batch_size=size, precision=name, on_bad_audio="fail")

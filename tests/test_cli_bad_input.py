@@ -115,7 +115,7 @@ def test_a_protocol_without_mos_says_how_to_add_it(corpus, capsys):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("A01 spoof", "A01 fake", ["train.txt:2", "fake"]),
+        ("A01 spoof", "A01 sppof", ["train.txt:2", "sppof"]),
         ("T_train_001", "T_train_000", ["train.txt", "T_train_000"]),
         ("T_train_001", "../../T_train_001", ["train.txt", "would leave the audio folder"]),
         ("T_train_001 - A01 spoof 2.20", "T_train_001 - A01 spoof high", ["train.txt:2", "high"]),
@@ -245,8 +245,10 @@ def test_settings_asked_of_trained_weights_are_followed_or_refused_and_never_pas
     ):
         assert main.main([*words, "--name", "other", *asked]) == 2
         assert re.search(says, capsys.readouterr().err)
-    # what is not of its parts, or does not decide scores, is let be
-    assert main.main([*words, "--name", "mean", "model.nes2net.scale=4", "model.xlsr.weights=null"]) == 0
+    # what is not of its parts, or does not decide scores, would be passed over in silence
+    for idle in ("model.nes2net.scale=4", "model.xlsr.weights=null", "model.qamo.margin=0.1", "train.average=mean"):
+        assert main.main([*words, "--name", "other", idle]) == 2
+        assert f"{idle.partition('=')[0]} has no effect: " in capsys.readouterr().err
 
 
 def test_scoring_alone_without_weights_says_so(corpus, capsys):

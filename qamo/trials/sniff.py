@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError
+from qamo.files import open_regular
 from qamo.trials import tables, text
 
 ROLES = {  # the field's words for a column: lower case, words joined by _
@@ -68,7 +69,7 @@ def sniff(path: Path | str, *, numbers: bool = False) -> Form:
         InputError: the file is no text, or of a kind that must be converted first.
     """
     path = Path(path)
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if file.read(4) == text.ZIP and path.suffix.lower() != ".xlsx":
             return _archive(path)
     lines = text.head(path, 12)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from qamo import InputError
+from qamo.files import open_regular
 
 BLOCK_BYTES = 1 << 20  # small enough to keep the scratch arrays of a block in a few MB
 LONGEST_LINE_BYTES = 1 << 20  # a longer line is no table: stop before it fills the memory
@@ -28,7 +29,7 @@ def blocks(path: Path | str, skip: int = 0) -> Iterator[bytes]:
         InputError: it is no text, is not in UTF-8 or UTF-16, or has a line of more than 1 MiB.
     """
     path = Path(path)
-    with open(path, "rb") as raw:
+    with open_regular(path) as raw:
         file = _opened(raw, path)
         rest = file.read(3)
         rest = b"" if rest == UTF8_MARK else rest

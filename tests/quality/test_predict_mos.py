@@ -119,7 +119,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(folder, tmp_path, capsys):
     refused(protocol, folder, "-o", out, match="absent.flac: no such file")
     protocol.write_text("S1 ../LA_T_0 - - bonafide\n")
     refused(protocol, folder, "-o", out, match="would leave the audio folder")
-    protocol.write_text("S1 LA_T_0 - - genuine\n")
+    protocol.write_text("S1 LA_T_0 - - perhaps\n")
     refused(protocol, folder, "-o", out, match="protocol.txt:1: expected the label")
     protocol.write_text("S1 LA_T_0 - - bonafide\n")
     refused(protocol, folder, "-o", protocol, match="was not written by this command")

@@ -297,7 +297,7 @@ def test_with_prediction_the_start_leaves_the_ratios_to_the_probe():
         ({"augmented": "worst"}, "augmented"),
         ({"thresholds": [3.0, 2.0]}, "increasing"),
         ({"thresholds": None}, "exactly one"),
-        ({"thresholds": None, "quantiles": [1.0]}, "between 0 and 1"),
+        ({"thresholds": None, "quantiles": [1.0]}, "less than 1"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(words, said):

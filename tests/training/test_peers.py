@@ -175,7 +175,7 @@ def test_tasks_of_slurm_are_understood_or_said(env, words, expected, monkeypatch
         with pytest.raises(InputError, match=re.escape(expected)):
             device.job_of(cfg, "cpu")
     else:
-        assert device.job_of(cfg, "cpu")[:2] == (expected or (cfg.run.devices, 1))
+        assert device.job_of(cfg, "cpu")[:2] == (expected or (words.get("devices", 1), 1))
         if expected:
             assert launch.this_command().startswith(
                 f"srun --ntasks={env['SLURM_NTASKS']} --ntasks-per-node={expected[0]}"
