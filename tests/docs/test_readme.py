@@ -184,6 +184,8 @@ ELSEWHERE = {
     "python database/prepare.py authors": (
         "test_authors.py::test_the_authors_own_files_land_where_commands_look prepare"
     ),
+    "python benchmarks/gpu.py": "test_gpu.py::test_the_script_runs_through_in_miniature_and_says_where_it_ran gpu",
+    "python benchmarks/coverage.py": "test_coverage.py::test_the_tables_replace_what_stands_between_the_marks coverage",
     "make parity": "test_parity.py::test_equal_to_the_published_code parity",
     "cd 2021/eval-package && python download.py": (
         "test_asv21_package.py::test_keys_are_fetched_verified_and_unpacked_and_not_fetched_again download"
@@ -287,8 +289,17 @@ def test_every_setting_shown_is_taken(path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_flag_shown_by_itself_belongs_to_a_command(path):
     makers = [main, inference, serve]
-    known = {flag for module in makers for action in module.build_parser()._actions for flag in action.option_strings}
-    for script in ("export", "report", "predict_mos", "database/prepare", "2021/eval-package/main"):
+    known = {"--nnodes"}  # torchrun's
+    known |= {flag for module in makers for action in module.build_parser()._actions for flag in action.option_strings}
+    for script in (
+        "export",
+        "report",
+        "predict_mos",
+        "score_ood_dataset",
+        "score_asvspoof5",
+        "database/prepare",
+        "2021/eval-package/main",
+    ):
         known |= set(re.findall(r'"(-[\w-]+)"', (ROOT / f"{script}.py").read_text()))
     flags = [span.split()[0].split("=")[0] for span in inline_code(path.read_text()) if span.startswith("--")]
     assert [flag for flag in flags if flag not in known] == []
