@@ -52,10 +52,20 @@ def processes(cfg: Config) -> Fabric:
 
 @contextmanager
 def together(fabric: Fabric) -> Iterator[None]:
-    """Work as one of several processes; where another is lost, an InputError says so and how to resume."""
+    """Work as one of several processes; where another or a GPU is lost, an InputError says so and how to resume."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"the memory of {fabric.device} is too small for this training: train.frontend_chunks=4 or "
+            "model.xlsr.gradient_checkpointing=true give the same gradients in less; what was saved last is kept"
+        ) from None
     except RuntimeError as error:
+        if "CUDA error" in str(error):
+            raise InputError(
+                f"{fabric.device} failed ({str(error).splitlines()[0]}); what was saved last is kept, and the same "
+                f"command goes on from there, on another device with CUDA_VISIBLE_DEVICES: {this_command()}"
+            ) from error
         if fabric.world_size == 1 or not any(word in str(error) for word in LOST_PEER):
             raise
         raise InputError(
