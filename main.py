@@ -168,9 +168,8 @@ def score(
         Peers.here.same("weights", {"score.weights": digest})
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
     window = cfg.data.window_samples
-    detector.to(fabric.device).eval()
-    batch_size = device.score_batch(cfg.score.batch_size, fabric.device.type)
-    ready = ScoringPass(detector, fabric.device, cfg.score.precision, batch_size=batch_size, window=window)
+    size = device.score_batch(cfg.score.batch_size, fabric.device.type)
+    ready = ScoringPass(detector.to(fabric.device), fabric.device, cfg.score.precision, batch_size=size, window=window)
     if cfg.run.compile == "auto" and fabric.device.type == "cuda":
         ready.compile(window, cfg.score.precision)
     identity = {

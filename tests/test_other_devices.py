@@ -21,7 +21,7 @@ from model import HEADS
 from qamo import InputError
 from qamo.config.schema import Config
 from qamo.evaluation.scoring_pass import ScoringPass, pieces_for
-from qamo.training import precision
+from qamo.training import launch, precision
 from qamo.training.compiling import compile_layers
 from qamo.training.loader import Batch, Batches
 from qamo.training.loop import build_optimizer
@@ -211,6 +211,21 @@ def test_a_memory_that_is_too_small_halves_the_pieces_and_changes_no_score(caplo
     assert "going on with 4 recordings at a time" in caplog.text
     with pytest.raises(InputError, match="does not hold one recording"):
         ScoringPass(Small(holds=0), torch.device("cpu"), "32", batch_size=2, window=100)(wave)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "memory of cpu is too small for this training: train.frontend"),
+        (
+            RuntimeError("CUDA error: an illegal access\nmore"),
+            r"cpu failed \(CUDA error: an illegal access\); what was",
+        ),
+    ],
+)
+def test_a_device_that_fails_is_a_sentence(error, said):
+    with pytest.raises(InputError, match=said), launch.together(Fabric(accelerator="cpu")):
+        raise error
 
 
 def test_pieces_follow_the_free_memory():

@@ -77,8 +77,7 @@ def score_trials(
         return n_failed
     missing = parts.missing()
     fabric.barrier()  # nobody writes before all have read
-    mine = missing[fabric.global_rank :: fabric.world_size]
-    n_at_once = _score_batches(fabric, detector, parts, read, mine, score, stop)
+    n_at_once = _score_batches(fabric, detector, parts, read, missing, score, stop)
     meet(fabric, f"scoring {out.stem}")  # some have slower machines, or longer recordings
     if fabric.is_global_zero:
         _finish(parts, identity, n_at_once)
@@ -91,15 +90,15 @@ def _score_batches(
     detector: nn.Module | ScoringPass,
     parts: Parts,
     read: Read,
-    numbers: list[int],
+    missing: list[int],
     score: ScoreConfig,
     stop: StopFlag,
 ) -> int:
     """Score this process's batches into its part file; how many recordings passed the detector at a time."""
     label = f"scoring {parts.out.stem}"
+    numbers = missing[fabric.global_rank :: fabric.world_size]
     indices = [parts.indices(number) for number in numbers]
     if not isinstance(detector, ScoringPass):
-        detector.eval()
         detector = ScoringPass(detector, fabric.device, score.precision, batch_size=parts.batch_size, window=WINDOW)
     computing = precision.computing(score.precision, fabric.device.type)
     late = fabric.device.type == "cuda"  # a batch's scores are read once the next one is under way

@@ -28,7 +28,7 @@ class ScoringPass:
     """
 
     def __init__(self, detector: Any, device: torch.device, precision_name: str, *, batch_size: int, window: int):
-        self.detector = detector
+        self.detector = detector.eval()
         self.device = device
         self.n_at_once = batch_size
         if device.type == "cuda":

@@ -28,7 +28,7 @@ def compile_layers(detector: Any, wave: Tensor, *, backward: bool) -> int:
     for layer in layers:
         layer.compile(dynamic=False)
     try:
-        with torch.set_grad_enabled(backward):
+        with torch.enable_grad() if backward else torch.inference_mode():
             features = detector.frontend(wave)
             if backward and features.requires_grad:
                 features.sum().backward()

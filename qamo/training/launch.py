@@ -81,21 +81,31 @@ def set_deterministic(wanted: bool) -> None:
 
 @contextmanager
 def together(fabric: Fabric, cfg: Config) -> Iterator[None]:
-    """Work as one of several processes that agree; where another is lost, an InputError says so and how to resume.
+    """Work as one of several processes that agree; where another or a GPU is lost, an InputError says how to resume.
 
     Raises:
-        InputError: the processes were started with different settings, lists or code, or one of them was lost.
+        InputError: the processes were started with different settings, lists or code, or one or a GPU was lost.
     """
-    if fabric.world_size == 1:
-        yield
-        return
     try:
+        if fabric.world_size == 1:
+            yield
+            return
         peers = Peers.of(fabric)
         with peers.watched(this_command()):
             peers.agree(cfg, fabric.device.type)
             yield
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"the memory of {fabric.device} is too small for this training: train.frontend_chunks=4 or "
+            "model.xlsr.gradient_checkpointing=true give the same gradients in less; what was saved last is kept"
+        ) from None
     except RuntimeError as error:
-        if not any(word in str(error) for word in LOST_PEER):
+        if "CUDA error" in str(error):
+            raise InputError(
+                f"{fabric.device} failed ({str(error).splitlines()[0]}); what was saved last is kept, and the same "
+                f"command goes on from there, on another device with CUDA_VISIBLE_DEVICES: {this_command()}"
+            ) from error
+        if fabric.world_size == 1 or not any(word in str(error) for word in LOST_PEER):
             raise
         raise InputError(
             "lost touch with another process of this job, whose own message says why; what was saved last is kept, "
