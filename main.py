@@ -164,18 +164,16 @@ def score(
 
     detector = load_detector(folder.weights(cfg), asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
     digest = feature_cache.fingerprint(detector)
-    if Peers.here:
-        Peers.here.same("weights", {"score.weights": digest})
+    Peers.check_same_weights(digest)
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
-    window = cfg.data.window_samples
-    size = device.score_batch(cfg.score.batch_size, fabric.device.type)
+    window, size = cfg.data.window_samples, device.score_batch(cfg.score.batch_size, fabric.device.type)
     ready = ScoringPass(detector.to(fabric.device), fabric.device, cfg.score.precision, batch_size=size, window=window)
     if cfg.run.compile == "auto" and fabric.device.type == "cuda":
-        ready.compile(window, cfg.score.precision)
+        ready.compile(cfg.data.window_samples, cfg.score.precision)
     identity = {
         "weights": digest,
         "config": scoring_digest(detector.config),
-        "window_samples": window,
+        "window_samples": cfg.data.window_samples,
         "batch_size": cfg.score.batch_size,
         "precision": cfg.score.precision,
         "device": fabric.device.type,
@@ -183,7 +181,7 @@ def score(
     n_failed = {}
     with stopping_on_signals() as stop:
         for name, chosen in sets.items():
-            recordings = ScoreSet(chosen.paths, window_samples=window)
+            recordings = ScoreSet(chosen.paths, window_samples=cfg.data.window_samples)
             n_failed[name] = score_trials(
                 fabric,
                 ready,

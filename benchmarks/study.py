@@ -136,7 +136,8 @@ def cell(name: str, seed: int, config: Path, more: Mapping[str, Any]) -> Cell:
     if system.trained_as:
         # Inside the trained run, so that removing that run removes what was scored with it.
         trained = study / f"{system.trained_as}_seed{seed}"
-        over = {key: value for key, value in over.items() if not key.startswith("train.")}  # they would have no effect
+        idle = ("seed", "train.", "model.", "data.rawboost.", "data.quality.")  # these would have no effect
+        over = {key: value for key, value in over.items() if not key.startswith(idle)}
         over |= {"train.enabled": False, "run.runs": str(trained), "name": system.score}
         over |= {"score.weights": str(trained / MODEL), "model.qamo.score": system.score}
     else:

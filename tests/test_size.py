@@ -11,7 +11,6 @@ LARGER_FILES: dict[str, str] = {}
 LARGER_FUNCTIONS = {
     "qamo.audio.rawboost.rawboost": "its docstring gives the source and unit of each of fourteen arguments",
     "qamo.audio.diagnostics.cautions": "one warning after the other, each a test and a sentence",
-    "qamo.inference.scorer.open_scorer": "two kinds of detectors, each with the sentence for what is missing",
 }
 
 

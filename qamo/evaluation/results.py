@@ -65,7 +65,6 @@ def write(
             chosen.subset,
             n_failed=n_failed[name],
             n_resamples=cfg.eval.n_resamples,
-            seed=cfg.seed,
             calibrated=calibrated,
         )
         for name, chosen in sets.items()

@@ -6,6 +6,7 @@ with no PyTorch installed), together with its calibration. B windows of W sample
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -46,7 +47,7 @@ def open_scorer(
     """
     if device not in DEVICES:
         raise InputError(f"--device: expected {' or '.join(DEVICES)}, found {device!r}")
-    name = Path(path).resolve().name
+    name = os.path.basename(os.path.realpath(path))
     path = hub.local(path)
     if not path.exists():
         raise InputError(

@@ -91,6 +91,12 @@ class Peers:
         self.same("settings", {**facts_of(cfg), "the device": device})
         self._share(cfg.run.runs)
 
+    @classmethod
+    def check_same_weights(cls, digest: str) -> None:
+        """See that all processes score with the same weights; nothing where there is only one."""
+        if cls.here:
+            cls.here.same("weights", {"score.weights": digest})
+
     def same(self, what: str, facts: Mapping[str, Any]) -> None:
         """See that `facts` are those of every process; InputError naming the first that differs, and whose."""
         first, *others = self.told(what, facts)

@@ -56,7 +56,8 @@ def slurm(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("launcher", [two_nodes, slurm])
 def test_two_machines_train_and_score_as_one_does(launcher, corpus):
-    words = ["--config", str(corpus / "config.yaml"), "data.rawboost.algorithm=0"]
+    config = ["--config", str(corpus / "config.yaml")]
+    words = [*config, "data.rawboost.algorithm=0"]
     launcher([*words, "name=two", "train.max_epochs=1", "eval.sets=[]"])
     launcher([*words, "name=more", "train.max_epochs=2"])
     assert main.main([*words, "name=one", "train.max_epochs=2"]) == 0
@@ -65,7 +66,7 @@ def test_two_machines_train_and_score_as_one_does(launcher, corpus):
         assert ours == pytest.approx(theirs, rel=1e-4)
     assert rows(corpus / "exps" / "two") == rows(two)[:1]
     again = ["--train", "false", "--ckpt_path", str(two / "model.pt"), "name=again"]
-    assert main.main([*words, *again]) == 0
+    assert main.main([*config, *again]) == 0
     for name in ("seen.txt", "wild.txt"):
         assert (two / "scores" / name).read_bytes() == (corpus / "exps" / "again" / "scores" / name).read_bytes()
 
