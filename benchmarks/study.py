@@ -136,14 +136,16 @@ def cell(name: str, seed: int, config: Path, more: Mapping[str, Any]) -> Cell:
     if system.trained_as:
         # Inside the trained run, so that removing that run removes what was scored with it.
         trained = study / f"{system.trained_as}_seed{seed}"
-        idle = ("seed", "train.", "model.", "data.rawboost.", "data.quality.")  # these would have no effect
-        over = {key: value for key, value in over.items() if not key.startswith(idle)}
         over |= {"train.enabled": False, "run.runs": str(trained), "name": system.score}
         over |= {"score.weights": str(trained / MODEL), "model.qamo.score": system.score}
     else:
         trained = None
         over |= {"run.runs": str(study), "name": f"{name}_seed{seed}"}
     cfg = load_config(config, over)
+    if trained:  # what decides a training would have no effect, but for the score rule
+        idle = ("seed", "train.", "model.", "data.rawboost.", "data.quality.")
+        kept = {"train.enabled", "model.qamo.score"}
+        over = {key: value for key, value in over.items() if key in kept or not key.startswith(idle)}
     words = ["--config", str(config), *(f"{key}={_as_text(value)}" for key, value in over.items())]
     return Cell(cfg, cfg.run.runs / str(cfg.name), words, trained)
 
