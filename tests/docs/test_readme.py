@@ -289,7 +289,7 @@ def test_every_setting_shown_is_taken(path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_flag_shown_by_itself_belongs_to_a_command(path):
     makers = [main, inference, serve]
-    known = {"--nnodes"}  # torchrun's
+    known = {"--nnodes", "--smoke"}  # torchrun's
     known |= {flag for module in makers for action in module.build_parser()._actions for flag in action.option_strings}
     for script in (
         "export",
