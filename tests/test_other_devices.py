@@ -224,7 +224,7 @@ def test_a_memory_that_is_too_small_halves_the_pieces_and_changes_no_score(caplo
     ],
 )
 def test_a_device_that_fails_is_a_sentence(error, said):
-    with pytest.raises(InputError, match=said), launch.together(Fabric(accelerator="cpu")):
+    with pytest.raises(InputError, match=said), launch.together(Fabric(accelerator="cpu"), Config()):
         raise error
 
 
