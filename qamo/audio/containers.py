@@ -24,7 +24,6 @@ MAX_CHUNKS = 100_000  # looked at; an hour in fragments has some thousand
 SLACK_S = 0.02  # what a header may be wrong by without a word
 UNSPOKEN = range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_FF00, 1 << 32), range((1 << 63) - 4096, 1 << 64)  # "unknown"
 EXTRA = {b"LIST", b"id3 ", b"ID3 ", b"JUNK", b"junk", b"bext", b"iXML", b"_PMX", b"PAD ", b"FLLR", b"cue ", b"smpl"}
-W64_END = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of the names of its chunks, but for "riff"
 _SNDFILE_HEADS = re.compile(
     rb"RIF[FX]|RF64|FFIR|riff\x2e\x91\xcf\x11|FORM....(AIF[FC]|8SVX|16SV)|caff|\.snd|dns\.|\0ds\.|\0dns|NIST_1A"
     rb"|Creative Voice File|PVF1|2BIT| paf|fap |MATLAB 5\.0|ALawSoundFile|Extended Instrument|\xf0\x7e..\x01"
