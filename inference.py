@@ -24,7 +24,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from qamo.inference.judge import Judgement, PredictMOS, Rule, judge, meaning
 from qamo.inference.recording import expand, read
 from qamo.inference.scorer import Scorer, open_scorer
 from qamo.networks.cpu import malloc
-from qamo.progress import progress, start_log
+from qamo.progress import progress, say, start_log
 
 T = TypeVar("T")
 LONG_STEPS = 8  # batches of windows; with more, some minutes of sound, a recording has a bar of its own
@@ -166,9 +166,9 @@ def judge_all(
                 judgement = failed(str(path), error)
             judgements.append(judgement)
             if judgement.error:
-                say(f"inference.py: {judgement.error}", sys.stderr)
+                say(show.printable(f"inference.py: {judgement.error}"), sys.stderr)
             elif live:
-                say(show.row(judgement), sys.stdout)
+                say(show.printable(show.row(judgement)), sys.stdout)
     except KeyboardInterrupt:
         return judgements, True
     return judgements, False
@@ -179,16 +179,6 @@ def watched(name: str, steps: Iterable[T], n_steps: int, work: str) -> Iterable[
     if n_steps <= LONG_STEPS:
         return steps
     return progress(steps, f"{name}: {work}", total=n_steps, unit="step")
-
-
-def say(text: str, stream: TextIO) -> None:
-    """Print a line around a progress bar, not through it."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm  # where there is a bar, it is loaded already
-
-        tqdm.write(show.printable(text), file=stream)
-    else:
-        print(show.printable(text), file=stream, flush=True)
 
 
 def is_picture(path: Path) -> bool:

@@ -37,7 +37,6 @@ from qamo.trials.keys import Keys, read_keys
 from qamo.trials.scores import read_scores
 
 REFERENCE = "qamo"  # the system that every other is held against
-RESULTS = "results.json"
 N_RESAMPLES = 2000
 
 PAPER: dict[str, Any] = {
@@ -174,7 +173,7 @@ def finished(each: Cell) -> bool:
     """Whether a cell has the results of all sets, and its scores are still there."""
     if each.trained is None and not RunFolder(each.folder).holds_training(each.cfg):
         return False
-    path = each.folder / RESULTS
+    path = RunFolder(each.folder).results
     if not path.exists():
         return False
     rows = json.loads(path.read_text())["sets"]
@@ -217,7 +216,7 @@ class Scored(NamedTuple):
 
 
 def _scored(each: Cell, set_name: str, keys: Keys) -> Scored:
-    result = json.loads((each.folder / RESULTS).read_text())["sets"][set_name]
+    result = json.loads(RunFolder(each.folder).results.read_text())["sets"][set_name]
     values = keys.align(read_scores(result["scores"]))
     pair = values[keys.bonafide], values[~keys.bonafide]
     every = np.arange(len(keys))  # every trial its own group: one draw of trials for all cells

@@ -298,3 +298,9 @@ def holding(folder: Path, *, doing: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def shown(name: object) -> str:
+    """A name for messages: what would steer a terminal, or is no text, as an escape."""
+    text = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else str(name)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 T = TypeVar("T")
 
@@ -77,17 +77,21 @@ def start_log(path: Path | None = None, *, verbose: bool = True) -> None:
         root.addHandler(handler)
 
 
+def say(text: str, stream: TextIO) -> None:
+    """Print a line around a progress bar, not through it."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm  # where there is a bar, it is loaded already
+
+        tqdm.write(text, file=stream)
+    else:
+        print(text, file=stream, flush=True)
+
+
 class _Stderr(logging.StreamHandler):
     """Writes around a progress bar, not through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            tqdm.write(self.format(record), file=sys.stderr)
-        else:
-            sys.stderr.write(self.format(record) + "\n")
-            sys.stderr.flush()
+        say(self.format(record), sys.stderr)
 
 
 def _speed(rate: float, unit: str) -> str:

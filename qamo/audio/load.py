@@ -27,6 +27,7 @@ from qamo.audio import containers, ffmpeg, flac, sndfile
 from qamo.audio.containers import Part
 from qamo.audio.diagnostics import Caution
 from qamo.audio.mixing import CHANNELS, Channel, Mixer, joined
+from qamo.files import shown
 
 MAX_S = 36_000.0  # ten hours; a small file may unpack to months
 DOUBTFUL = {"cut", "damaged", "scale", "cancel", "channels"}  # warnings that training and scoring take for faults
@@ -111,12 +112,6 @@ def fit_length(wave: np.ndarray, n_samples: int = WINDOW_SAMPLES) -> np.ndarray:
     if len(wave) >= n_samples:
         return wave[:n_samples]
     return np.tile(wave, -(-n_samples // len(wave)))[:n_samples]
-
-
-def shown(name: object) -> str:
-    """A file's name for messages: what would steer a terminal, or is no text, as an escape."""
-    text = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else str(name)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 # ---- one file

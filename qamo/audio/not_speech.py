@@ -12,6 +12,7 @@ from qamo.audio.diagnostics import (
     SPEECH_BELOW_LOUD_DB,
     Caution,
     frame_levels_dbfs,
+    loud_dbfs,
 )
 
 PIECE_S = 5
@@ -45,7 +46,7 @@ def not_speech(wave: np.ndarray) -> Caution | None:
 
 def _sign_of_no_speech(piece: np.ndarray) -> str:
     levels = frame_levels_dbfs(piece)
-    loud = float(np.percentile(levels, 95, method="higher"))
+    loud = loud_dbfs(levels)
     if len(piece) < SHORT_S * SAMPLE_RATE or loud < SILENT_DBFS:
         return ""
     starts = np.flatnonzero(levels[:-8] > loud - SPEECH_BELOW_LOUD_DB) * FRAME_SAMPLES  # 128 ms fit behind each

@@ -25,7 +25,7 @@ from qamo import InputError
 from qamo.evaluation.regression import fit_llr
 from qamo.files import read_json, sha256, typed, write_json
 from qamo.trials.keys import read_keys
-from qamo.trials.scores import read_scores
+from qamo.trials.scores import read_scores, sidecar_of
 
 FORMAT = "qamo calibration 1"
 FILE = "calibration.json"  # in a run or an exported folder
@@ -154,7 +154,7 @@ def identity_of(score_file: Path) -> dict[str, Any]:
     Raises:
         InputError: what is beside it cannot be read.
     """
-    sidecar = score_file.with_name(score_file.name + ".json")
+    sidecar = sidecar_of(score_file)
     if not sidecar.is_file():
         return {}
     try:

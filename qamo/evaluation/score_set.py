@@ -31,7 +31,7 @@ from qamo.training import precision
 from qamo.training.device import score_batch
 from qamo.training.peers import meet
 from qamo.training.signals import Interrupted, StopFlag
-from qamo.trials.scores import format_score
+from qamo.trials.scores import format_score, sidecar_of
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _score_batches(
 
 def check_free(out: Path) -> None:
     """Before anything is computed: refuse a score file that no sidecar vouches for."""
-    if not _sidecar(out).exists() and (out.exists() or Parts(out, [], 1).paths()):
+    if not sidecar_of(out).exists() and (out.exists() or Parts(out, [], 1).paths()):
         raise InputError(f"{out}: exists, but nothing tells which model made it; move it away first")
 
 
@@ -140,10 +140,6 @@ def _row(name: str, fault: str, value: float, label: str) -> Row:
     if not math.isfinite(value):
         raise InputError(f"{label}: the score of {name} is {value}; the weights are damaged")
     return Row(name, format_score(name, value).split()[-1], None)
-
-
-def _sidecar(out: Path) -> Path:
-    return out.with_name(out.name + ".json")
 
 
 def _failures(out: Path) -> Path:
@@ -158,7 +154,7 @@ def _completed(parts: Parts) -> int | None:
 
 def _read_sidecar(out: Path) -> dict[str, Any]:
     """What stands beside a score file: `identity`, `complete`, and once complete `n_failed`."""
-    sidecar = _sidecar(out)
+    sidecar = sidecar_of(out)
     about = read_json(sidecar, dict)
     good = isinstance(about.get("identity"), dict) and isinstance(about.get("complete"), bool)
     if not good or (about["complete"] and type(about.get("n_failed")) is not int):
@@ -168,7 +164,7 @@ def _read_sidecar(out: Path) -> dict[str, Any]:
 
 def _claim(parts: Parts, identity: dict[str, Any]) -> None:
     """Refuse to mix scores of different models; record the model before its first score."""
-    out, sidecar = parts.out, _sidecar(parts.out)
+    out, sidecar = parts.out, sidecar_of(parts.out)
     check_free(out)
     if not sidecar.exists():
         write_json(sidecar, {"identity": identity, "complete": False})
@@ -204,7 +200,7 @@ def _reopen(parts: Parts, identity: dict[str, Any]) -> None:
                     line = next(lines, "")
             if len(rows) == len(parts.indices(number)):
                 file.write(parts.line(number, rows))
-    write_json(_sidecar(out), {"identity": identity, "complete": False})
+    write_json(sidecar_of(out), {"identity": identity, "complete": False})
     out.unlink()
 
 
@@ -236,6 +232,6 @@ def _finish(parts: Parts, identity: dict[str, Any], n_at_once: int) -> None:
     counts = {"n_scored": n_scored, "n_failed": n_failed}
     if n_at_once < parts.batch_size:  # the batch was computed in pieces
         counts["n_at_once"] = n_at_once
-    write_json(_sidecar(out), {"identity": identity, "complete": True, **counts})
+    write_json(sidecar_of(out), {"identity": identity, "complete": True, **counts})
     for path in parts.paths():
         path.unlink()

@@ -16,9 +16,8 @@ from qamo import __version__
 from qamo.audio import SAMPLE_RATE
 from qamo.evaluation.calibration import CONFIDENCE, PRIOR, Calibration
 from qamo.files import read_json, write_text
-from qamo.training.folder import read_results
+from qamo.training.folder import RunFolder, read_results
 
-RESULTS, FACTS = "results.json", "run.json"  # of a run: what it found, and what it was made of
 # How a program uses an exported folder; README.md shows the same lines.
 LINES = """\
 from qamo import open_judge
@@ -53,9 +52,9 @@ def write_card(
         about: what stands in qamo.json: model_config, window_samples, weights, source.
         run: the run's folder, for its results and data; None: an export of weights alone.
     """
-    config, facts = about["model_config"], _read(run, FACTS)
+    config, (facts, results) = about["model_config"], _read(run)
     origin, licence = ORIGINS.get(config["frontend"], (config["frontend"], "not known"))
-    scored = {key: row for key, row in _read(run, RESULTS).get("sets", {}).items() if "eer" in row}
+    scored = {key: row for key, row in results.get("sets", {}).items() if "eer" in row}
     data = {k: row for k, row in facts.get("data", {}).items() if isinstance(row, dict) and "protocol" in row}
     texts = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
     card = texts.get_template("card.md.j2").render(
@@ -89,8 +88,10 @@ def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> str:
     return head.to_yaml()
 
 
-def _read(run: Path | None, name: str) -> dict[str, Any]:
-    path = run / name if run else None
-    if path is None or not path.exists():
-        return {}
-    return read_results(path) if name == RESULTS else dict(read_json(path, Facts))
+def _read(run: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a run was made of, and what it found; empty where there is none."""
+    if run is None:
+        return {}, {}
+    folder = RunFolder(run)
+    facts = dict(read_json(folder.record, Facts)) if folder.record.exists() else {}
+    return facts, read_results(folder.results) if folder.results.exists() else {}

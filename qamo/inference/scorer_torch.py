@@ -18,7 +18,7 @@ from qamo.evaluation.calibration import Calibration
 from qamo.files import read_json
 from qamo.networks.feature_cache import fingerprint
 from qamo.networks.weights import read_torch
-from qamo.training.folder import scoring_digest
+from qamo.training.folder import MODEL, scoring_digest
 
 
 class TorchScorer:
@@ -61,7 +61,7 @@ def window_of(path: Path) -> int:
         return read_json(about, _About).get("window_samples", WINDOW_SAMPLES)
     if published_epochs(path):
         return WINDOW_SAMPLES
-    content = read_torch(path / "model.pt" if path.is_dir() else path, verify=False)
+    content = read_torch(path / MODEL if path.is_dir() else path, verify=False)
     kept = content.get("window_samples") if isinstance(content, dict) else None
     return kept if isinstance(kept, int) else WINDOW_SAMPLES
 

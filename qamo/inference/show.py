@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qamo.files import as_cell
+from qamo.files import as_cell, shown
 from qamo.inference.judge import Judgement, Rule, meaning
 from qamo.inference.scorer import Scorer
 
@@ -72,7 +72,7 @@ def to_csv(judgements: Sequence[Judgement]) -> str:
 
 def printable(text: str) -> str:
     """A text whose names can neither steer a terminal nor fail to be encoded: such characters as escapes."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def _utf8(text: str) -> str:

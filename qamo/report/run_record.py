@@ -18,9 +18,8 @@ from qamo.audio import WINDOW_SAMPLES
 from qamo.config.load import flat, read_run_config
 from qamo.files import read_json, read_text
 from qamo.training import folder as training_folder
+from qamo.training.folder import RunFolder
 
-METRICS, RESULTS, CALIBRATION = "metrics.jsonl", "results.json", "calibration.json"
-CONFIG, MODEL = "config.yaml", "model.pt"
 # Settings that say where and not what, or too much.
 SILENT = ("data.database_path", "data.protocols_path", "data.rawboost.", "data.n_workers")
 
@@ -47,7 +46,7 @@ class RunRecord:
 
     @property
     def metrics(self) -> Path:
-        return self.folder / METRICS
+        return RunFolder(self.folder).metrics
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -56,11 +55,12 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         InputError: no epoch has finished, or a file of the run is damaged.
     """
-    epochs = read_metrics(folder / METRICS)
-    results = read_results(folder / RESULTS)
-    if not (folder / CONFIG).is_file():
+    run = RunFolder(folder)
+    epochs = read_metrics(run.metrics)
+    results = read_results(run.results)
+    if not run.config.is_file():
         return RunRecord(folder, epochs, [], WINDOW_SAMPLES, results)
-    cfg = read_run_config(folder / CONFIG)
+    cfg = read_run_config(run.config)
     used = {cfg.model.frontend, cfg.model.backend, cfg.model.head}
     settings = []
     for key, value in flat(cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})).items():
@@ -106,7 +106,7 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
 
 def dev_threshold(folder: Path) -> float | None:
     """The threshold that a run's calibration found on its dev scores; None where it has none."""
-    path = folder / CALIBRATION
+    path = RunFolder(folder).calibration
     return read_json(path, _Threshold)["eer_threshold"] if path.exists() else None
 
 
@@ -122,7 +122,7 @@ def read_centroids(folder: Path, head: Any, last: dict[str, float]) -> Centroids
         last: the last row of the metrics.
     """
     radii = (head.radius_bonafide, head.radius_spoof) if hasattr(head, "radius_bonafide") else None
-    path = folder / MODEL
+    path = RunFolder(folder).model
     if path.is_file() and importlib.util.find_spec("torch"):
         from qamo.networks.weights import read_torch
 

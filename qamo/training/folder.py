@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from torch import nn
 
-MODEL = "model.pt"
+MODEL, LAST, METRICS = "model.pt", "last.pt", "metrics.jsonl"
 DEV = "dev"  # name of the dev set among the score files
 
 
@@ -37,8 +37,8 @@ class RunFolder:
         self.resumed = self.path / "resumed.jsonl"  # the same for each time that it was resumed
         self.log = self.path / "run.log"
         self.tensorboard = self.path / "tensorboard"
-        self.metrics = self.path / "metrics.jsonl"  # a row per epoch
-        self.last = self.path / "last.pt"  # what a resume reads
+        self.metrics = self.path / METRICS  # a row per epoch
+        self.last = self.path / LAST  # what a resume reads
         self.model = self.path / MODEL  # the weights that a finished run is known by
         self.scores = self.path / "scores"
         self.calibration = self.path / "calibration.json"

@@ -17,10 +17,9 @@ from qamo import InputError
 from qamo.files import write_text
 from qamo.networks.contract import Detector
 from qamo.training.checkpoint import read_checkpoint, write_checkpoint
+from qamo.training.folder import LAST, METRICS
 
 log = logging.getLogger(__name__)
-
-LAST = "last.pt"  # what a resume reads
 
 
 @dataclass
@@ -119,7 +118,7 @@ class Saver:
         if not self.fabric.is_global_zero:
             return
         if state.history:
-            write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in state.history))
+            write_text(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in state.history))
         kept = {name for _, name in state.best}
         for path in self.folder.glob("epoch_*.pt"):
             if path.name not in kept:

@@ -15,6 +15,7 @@ from qamo import InputError
 # Characters that are right wherever they stand, and where the others are not.
 _PLAIN = (string.ascii_letters + string.digits + "_-+=./\n").encode()
 _ODD = ("\n\n", "\n/", "..")
+SEPARATORS = ",;|"  # of the columns of a table, beside blanks
 # The byte order mark, and what turns the order in which a line is shown.
 _UNSEEN = "\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
@@ -49,11 +50,8 @@ def fault_of_name(name: str) -> str | None:
         return "holds a control character; rename the file"
     if len(name.split()) != 1 or name != name.strip():
         return "holds a blank, which separates the columns of lists and score files; rename the file"
+    if name[-1] in SEPARATORS:
+        return f"ends in {name[-1]!r}, which separates the columns of tables; rename the file"
     if name.startswith("/") or ".." in name.split("/") or "\\" in name:
         return "would leave the audio folder; names are relative, without '..'"
     return None
-
-
-def shown(text: str) -> str:
-    """A text for a message, with what a terminal would act on written as escapes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

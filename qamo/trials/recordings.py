@@ -14,6 +14,7 @@ from typing import overload
 
 from qamo import InputError
 from qamo.audio import load as audio
+from qamo.files import shown
 from qamo.progress import progress
 
 # By which recordings are found in folders, and tried in this order where a name has none. What a file is, its content
@@ -84,9 +85,9 @@ def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") ->
             sizes = listed[folder] = _sizes(folder)
         size = sizes.get(file)
         if size is None:
-            bad.append(f"{audio.shown(path)}: no such file" + ("" if sizes else ", and its folder is missing or empty"))
+            bad.append(f"{shown(path)}: no such file" + ("" if sizes else ", and its folder is missing or empty"))
         elif not size:
-            bad.append(f"{audio.shown(path)}: 0 bytes")
+            bad.append(f"{shown(path)}: 0 bytes")
     listed.clear()
     _refuse(bad, len(paths), what, "missing or empty")
     if how == "exist":
@@ -96,8 +97,8 @@ def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") ->
     chunks = [paths[start : start + CHECK_CHUNK] for start in range(0, len(paths), CHECK_CHUNK)]
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         looks = zip(chunks, pool.map(functools.partial(_faults_of, how=how), chunks))
-        shown = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
-        bad = [fault for _, faults in shown for fault in faults]
+        watched = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
+        bad = [fault for _, faults in watched for fault in faults]
     _refuse(bad, len(paths), what, "unreadable")
 
 
@@ -106,7 +107,7 @@ def _faults_of(chunk: Sequence[Path], how: str) -> list[str]:
     for path in chunk:
         if how == "header":
             reason = audio.check_header(path)
-            faults += [f"{audio.shown(path)}: {reason}"] if reason else []
+            faults += [f"{shown(path)}: {reason}"] if reason else []
             continue
         try:
             audio.load(path)

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError
+from qamo.files import shown
 from qamo.trials import tables, text
-from qamo.trials.names import check_name, shown
+from qamo.trials.names import check_name
 from qamo.trials.score_columns import columns_of_scores
 from qamo.trials.sniff import Form, sniff
 
@@ -99,3 +100,8 @@ def format_score(name: str, value: float) -> str:
         raise InputError(f"the score of {shown(name)} is {float(value)}: the model or the recording is broken")
     check_name(name, "score file")
     return f"{name} {np.float32(value)!s}"
+
+
+def sidecar_of(score_file: Path) -> Path:
+    """Where main.py says which weights and settings made a score file."""
+    return score_file.with_name(score_file.name + ".json")

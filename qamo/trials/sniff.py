@@ -22,6 +22,7 @@ import numpy as np
 from qamo import InputError
 from qamo.files import open_regular
 from qamo.trials import tables, text
+from qamo.trials.names import SEPARATORS
 
 ROLES = {  # the field's words for a column: lower case, words joined by _
     "name": "file filename file_name name path filepath file_path wav audio audio_path trial trial_anon trial_id "
@@ -171,7 +172,10 @@ def _delimiter(line: str, numbers: bool) -> str | None:
     """What separates the cells of a line; None for blanks."""
     if re.fullmatch(r"\s*\S+\s+[-+]?\d+,\d+\s*", line):  # a decimal comma, and no third column
         return None
-    for mark in ",;|":
+    plain = re.fullmatch(r"\s*\S*[^\s,;|]\s+(\S+)\s*", line)  # no name ends in a separator
+    if numbers and plain and is_number(plain[1]):
+        return None
+    for mark in SEPARATORS:
         cells = _cells(line, mark) if mark in line else []
         if len(cells) < 2:
             continue

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qamo import InputError
-from qamo.trials.names import shown
+from qamo.files import shown
 from qamo.trials.text import blocks
 
 EXTENSIONS = (b".wav", b".flac", b".mp3", b".ogg", b".opus", b".m4a")

@@ -11,20 +11,12 @@ from model import Detector, build_detector
 from qamo.config.load import load_config
 from qamo.config.parts import ModelConfig
 from qamo.training.loader import Batch
+from tests.support.xlsr import TINY
 
 BACKENDS = ["conformer_tcm", "nes2net"]
 
 
-TINY_XLSR = {
-    "weights": None,
-    "hidden_size": 64,
-    "n_layers": 2,
-    "n_heads": 4,
-    "ffn_size": 48,
-    "conv_size": 16,
-    "position_kernel": 16,
-    "position_groups": 4,
-}
+TINY_XLSR = {**TINY, "weights": None, "hidden_size": 64}
 
 
 def config(backend, **more):

@@ -10,9 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qamo import InputError
+from qamo.files import shown
 from qamo.trials import protocol
 from qamo.trials.keys import read_keys
-from qamo.trials.names import fault_of_name, shown
+from qamo.trials.names import fault_of_name
 from qamo.trials.protocol import Row, list_folder, read_listing, read_protocol, read_trial_list
 from qamo.trials.ratings import read_ratings
 from qamo.trials.scores import format_score, read_scores
