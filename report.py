@@ -29,6 +29,7 @@ import numpy as np
 
 from qamo import InputError, __version__, files
 from qamo.command import Parser, number, run_command
+from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS
 from qamo.report import calibrated
 from qamo.report.calibrated import calibrate
 from qamo.report.conditions import conditions, speakers
@@ -81,14 +82,16 @@ def build_parser() -> Parser:
         metavar="N",
         help="recordings to embed with the run's model",
     )
+    add("--unit", choices=UNITS, help="what the intervals resample (default: speakers, or trials)")
     add(
-        "--resamples", type=number(int, 2, 1_000_000), default=1000, metavar="N", help="of the bootstrap (default 1000)"
-    )
+        "--resamples", type=number(int, 2, 1_000_000), default=N_RESAMPLES, metavar="N",
+        help="of the intervals (default %(default)s)",
+    )  # fmt: skip
     add(
         "--seed",
         type=number(int, 0, 2**63 - 1),
-        default=0,
-        help="of the bootstrap and of the recordings that are embedded (default 0)",
+        default=SEED,
+        help="of the intervals and of the recordings that are embedded (default %(default)s)",
     )
     add_outputs(parser)
     return parser
@@ -129,7 +132,7 @@ def command(args: argparse.Namespace) -> int:
     if args.scores:
         subject = read_subject(
             args.scores, args.keys, subset=args.subset, thresholds=args.threshold, mos=args.mos, asv=args.asv,
-            n_resamples=args.resamples, seed=args.seed,
+            unit=args.unit, n_resamples=args.resamples, seed=args.seed,
         )  # fmt: skip
         sections += of_scores(args, subject, clips)
         made = calibrate(subject, args.calibrate_on, fuse=args.fuse) if args.calibrate_on else []

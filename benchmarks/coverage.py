@@ -30,10 +30,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.percentile import bootstrap_difference  # noqa: E402
 from qamo import files  # noqa: E402
 from qamo.command import Parser, run_command  # noqa: E402
 from qamo.evaluation.intervals import clopper_pearson, difference_interval, eer_interval  # noqa: E402
-from qamo.evaluation.percentile import bootstrap_difference  # noqa: E402
 from qamo.evaluation.quantiles import t_quantile  # noqa: E402
 from qamo.evaluation.resampling import Sorted, left_out_eers, resampled_eers  # noqa: E402
 

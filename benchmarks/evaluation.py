@@ -27,9 +27,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks import official_sizes
 from benchmarks.measure import ROOT, Run, median_s, run
+from benchmarks.percentile import bootstrap_difference, bootstrap_eer
 from eval_metrics import equal_error_rate
 from qamo.command import Parser, run_command
-from qamo.evaluation.percentile import bootstrap_difference, bootstrap_eer
 
 # The official package under NumPy 2.4 and pandas 3.1: median seconds, imports included, and peak MB. Recorded once, on
 # other made-up keys of this size.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -22,9 +22,16 @@ import numpy as np
 
 from eval_metrics import EER, det_curve, equal_error_rate
 from qamo import InputError
-from qamo.evaluation import intervals
-from qamo.evaluation.intervals import BY_TRIAL, N_RESAMPLES, SEED, Units, eer_interval
-from qamo.evaluation.percentile import Difference, Interval, bootstrap_difference, bootstrap_eer
+from qamo.evaluation.intervals import (
+    BY_TRIAL,
+    N_RESAMPLES,
+    SEED,
+    Difference,
+    Interval,
+    Units,
+    difference_interval,
+    eer_interval,
+)
 
 MISSING = "-"  # what keys write where they have no value
 
@@ -116,7 +123,9 @@ class Factor(NamedTuple):
 
 
 def by_factor(system: System, factor: Factor, *, n_resamples: int = 0, seed: int = 0) -> list[tuple[str, Measured]]:
-    """Results of each level of a factor."""
+    """Results of each level of a factor; intervals of one speaker's trials, or one attack's, are by trial."""
+    if factor.name == system.units.unit:
+        system = replace(system, units=BY_TRIAL)
     return [
         (level, measure(system, bonafide, spoof, n_resamples=n_resamples, seed=seed))
         for level, bonafide, spoof in factor.masks(system.is_bonafide)
@@ -133,53 +142,22 @@ def by_two_factors(system: System, rows: Factor, columns: Factor) -> tuple[list[
 # Intervals and comparison
 
 
-def interval(system: System, *, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> intervals.Interval:
+def interval(system: System, *, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> Interval:
     """Interval of the EER of all trials, by the units of the system."""
     groups = system.units.groups(system.is_bonafide, ~system.is_bonafide)
     options = {"n_resamples": n_resamples, "seed": seed}
     return eer_interval(system.bonafide, system.spoof, unit=system.units.unit, groups=groups, **options)
 
 
-def difference(a: System, b: System, *, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> intervals.Difference:
+def difference(a: System, b: System, *, n_resamples: int = N_RESAMPLES, seed: int = SEED) -> Difference:
     """EER of a less that of b on the same trials, with interval and p, by the units of a."""
-    return intervals.difference_interval(
+    return difference_interval(
         *(a.bonafide, a.spoof, b.bonafide, b.spoof),
         unit=a.units.unit,
         groups=a.units.groups(a.is_bonafide, ~a.is_bonafide),
         n_resamples=n_resamples,
         seed=seed,
     )
-
-
-def compare(
-    a: System, b: System, *, groups: np.ndarray | None = None, n_resamples: int, seed: int
-) -> tuple[Difference, str]:
-    """Paired bootstrap of the EER of a minus that of b, and what was drawn: "speakers" or "trials".
-
-    Args:
-        groups: (N,) speaker of each trial. Speakers are drawn where each class has two or more, else trials.
-    """
-    by_speaker = groups_of(a, groups)
-    difference = bootstrap_difference(
-        a.bonafide, a.spoof, b.bonafide, b.spoof, n_resamples=n_resamples, seed=seed, groups=by_speaker
-    )
-    return difference, "trials" if by_speaker is None else "speakers"
-
-
-def speaker_interval(system: System, groups: np.ndarray | None, *, n_resamples: int, seed: int) -> Interval | None:
-    """Interval of the EER when whole speakers are drawn; None where there are too few of them."""
-    by_speaker = groups_of(system, groups)
-    if by_speaker is None:
-        return None
-    return bootstrap_eer(system.bonafide, system.spoof, n_resamples=n_resamples, seed=seed, groups=by_speaker)
-
-
-def groups_of(system: System, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """The groups of bona fide and of spoofed trials, or None unless each class has two or more."""
-    if groups is None:
-        return None
-    parts = groups[system.is_bonafide], groups[~system.is_bonafide]
-    return parts if min(len(np.unique(part)) for part in parts) >= 2 else None
 
 
 # Quality

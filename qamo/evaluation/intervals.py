@@ -46,7 +46,7 @@ class Interval(NamedTuple):
     @property
     def basis(self) -> str:
         """What stands beside an interval: "by speaker, 54 speakers", or why there is none."""
-        return self.reason or f"by {self.unit}, {self.n_units:,} {self.unit}s"
+        return _basis(self.unit, self.n_units, self.reason)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -69,6 +69,11 @@ class Difference(NamedTuple):
     n_units: int = 0
     method: str = T_METHOD
     reason: str = ""
+
+    @property
+    def basis(self) -> str:
+        """As that of an interval."""
+        return _basis(self.unit, self.n_units, self.reason)
 
 
 class Units(NamedTuple):
@@ -286,6 +291,10 @@ def _stretch(skewness: float, t: float) -> float:
 
 def _fewest(unit: str, groups: Groups) -> int:
     return min(len(np.unique(part)) for part in (groups[1:] if unit == "attack" else groups))
+
+
+def _basis(unit: str, n_units: int, reason: str) -> str:
+    return reason or f"by {unit}, {n_units:,} {unit}s"
 
 
 def _too_few(unit: str, n_groups: int) -> str:

@@ -81,7 +81,9 @@ def chosen_factors(subject: Subject, asked: Sequence[str] | None) -> list[Factor
 def factor_table(subject: Subject, factor: Factor) -> Table:
     """A row for each level of a column."""
     results = [breakdown.by_factor(system, factor, **subject.resampling) for system in subject.systems]
-    return level_table(subject, slug(f"by-{factor.name}"), f"By {factor.name}", factor.name, results, sortable=True)
+    unit = "trial" if factor.name == subject.units.unit else subject.units.unit
+    id, caption = slug(f"by-{factor.name}"), f"By {factor.name}"
+    return level_table(subject, id, caption, factor.name, results, unit=unit, sortable=True)
 
 
 def slug(text: str) -> str:
@@ -90,9 +92,20 @@ def slug(text: str) -> str:
 
 
 def level_table(
-    subject: Subject, id: str, caption: str, name: str, results: list[list[tuple[str, Measured]]], **options: Any
+    subject: Subject,
+    id: str,
+    caption: str,
+    name: str,
+    results: list[list[tuple[str, Measured]]],
+    *,
+    unit: str | None = None,
+    **options: Any,
 ) -> Table:
-    """A row for each level: counts, then for each system its EER, miss rate and false alarm rate."""
+    """A row for each level: counts, then for each system its EER, miss rate and false alarm rate.
+
+    Args:
+        unit: of the intervals, where it is another than the set's.
+    """
     columns = [Column(name), Column("bona fide", "count"), Column("spoof", "count")]
     for system in subject.systems:
         kinds = [("EER % [95 %]", "interval"), ("miss rate %", "rate"), ("false alarm rate %", "rate")]
@@ -104,9 +117,11 @@ def level_table(
         for _, measured in of_level:
             row += [(measured.eer, measured.low, measured.high), measured.miss, measured.false_alarm]
         rows.append(row)
+    unit = subject.units.unit if unit is None else unit
     origins = ["of the EER of all trials" if s.given_threshold is None else "given" for s in subject.systems]
     at = [f"{in_prose(s.threshold)} for {s.label} ({origin})" for s, origin in zip(subject.systems, origins)]
-    note = f"Miss rate and false alarm rate: at one threshold for all rows: {', '.join(at)}."
+    note = f"Miss rate and false alarm rate: at one threshold for all rows: {', '.join(at)}. Intervals: by {unit}"
+    note += "; none where a row has fewer than five in a class." if unit != "trial" else "."
     return Table(id, caption, columns, rows, note, **options)
 
 
@@ -128,7 +143,7 @@ def cross_tables(subject: Subject, a: Factor, b: Factor) -> list[Table]:
 def speakers(subject: Subject) -> Section:
     """Results of each speaker; no parts where the key does not tell speakers apart."""
     section = Section("speakers", "Speakers")
-    if subject.speakers is None:
+    if not subject.has_speakers:
         return section
     factor = subject.factor("speaker")
     if len(factor.levels) > MAX_SPEAKERS:

@@ -35,8 +35,9 @@ def quality(subject: Subject, mos: np.ndarray, edges: Sequence[float]) -> Sectio
     bands = breakdown.mos_bands(mos, edges)
     results = [breakdown.mos_results(system, bands, **subject.resampling) for system in subject.systems]
     labels = ["MOS alone", *(system.label for system in subject.systems)]
-    eers = [(alone, *subject.interval(mos))]
-    eers += [(system.eer.eer, *interval) for system, interval in zip(subject.systems, subject.intervals)]
+    rated = System("MOS alone", subject.keys.path, mos, is_bonafide, units=subject.units)
+    found = [breakdown.interval(rated, **subject.resampling), *subject.intervals]
+    eers = [(value, i.low, i.high) for value, i in zip([alone, *(s.eer.eer for s in subject.systems)], found)]
     columns: list[tuple[Column, list[Any]]] = [(Column("score"), labels), (Column("EER % [95 %]", "interval"), eers)]
     parts: list[Table | Chart | Markup] = [
         level_table(subject, "by-mos", "By MOS band", "MOS", results),

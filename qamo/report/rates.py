@@ -10,6 +10,7 @@ import numpy as np
 from eval_metrics import min_dcf, min_tdcf
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import System
+from qamo.evaluation.intervals import LEVEL
 from qamo.evaluation.tdcf import pooled_min_tdcf
 from qamo.report.charts import Axis, Chart, Line, Mark, rounded, style
 from qamo.report.page import Section
@@ -30,16 +31,12 @@ def rates(subject: Subject) -> Section:
 
 def pooled(subject: Subject) -> Table:
     """A row of rates and costs for each system."""
-    systems, by_speaker = subject.systems, subject.speaker_intervals
+    systems = subject.systems
     tdcfs = [pooled_tdcf(subject, system) for system in systems]
     columns: list[tuple[Column, list[Any]]] = [
         (Column("system"), [s.label for s in systems]),
-        (Column("EER % [95 %]", "interval"), [(s.eer.eer, *i) for s, i in zip(systems, subject.intervals)]),
-    ]
-    if any(by_speaker):
-        values = [i and (s.eer.eer, *i) for s, i in zip(systems, by_speaker)]
-        columns.append((Column("by speaker %", "interval"), values))
-    columns += [
+        (Column("EER % [95 %]", "interval"), [(s.eer.eer, i.low, i.high) for s, i in zip(systems, subject.intervals)]),
+        (Column("interval"), [interval.basis for interval in subject.intervals]),
         (Column("threshold", "number"), [s.eer.threshold for s in systems]),
         (Column("min DCF", "number"), [min_dcf(s.bonafide, s.spoof).eer for s in systems]),
     ]
@@ -58,11 +55,8 @@ def pooled(subject: Subject) -> Table:
 
 
 def _note(subject: Subject, tdcfs: list[float | None]) -> str:
-    note = f"Intervals: percentile bootstrap with {subject.n_resamples:,} resamples of trials within each class"
-    if any(subject.speaker_intervals):
-        note += "; 'by speaker' draws whole speakers, whose trials are not independent"
-    note += (
-        ". The threshold is that of the EER on this very set: for decisions, take one from other data. Min DCF: the "
+    note = basis_note(subject) + (
+        " The threshold is that of the EER on this very set: for decisions, take one from other data. Min DCF: the "
         "detection cost of ASVspoof 5, track 1, with a share of 5 % spoof and costs of 1 and 10."
     )
     if any(value is not None for value in tdcfs):
@@ -90,39 +84,45 @@ def pooled_tdcf(subject: Subject, system: System) -> float | None:
     return pooled_min_tdcf(system.bonafide, system.spoof, keys.path, track=keys.track, subset=subject.subset)
 
 
+def basis_note(subject: Subject) -> str:
+    """How the intervals of a table were made."""
+    first = subject.intervals[0]
+    note = f"Intervals: {first.method}, by {first.unit}"
+    if subject.units.note:
+        note += f" ({subject.units.note})"
+    if first.unit == "trial":
+        return note + ". They hold for these very speakers: the trials of a speaker are alike."
+    return note + f". They hold for other {first.unit}s of the same kind."
+
+
 def pairs(subject: Subject) -> Table:
-    """The paired bootstrap of each pair."""
+    """The difference of each pair, its p, and that adjusted for the number of pairs."""
     columns = [Column("a"), Column("b"), Column("EER of a − EER of b [95 %], points", "signed")]
-    columns += [Column("p", "number"), Column("resampled")]
+    columns += [Column("p", "number"), Column("p, Holm", "number"), Column("interval")]
     rows = [
-        [a.label, b.label, (difference.value, difference.low, difference.high), difference.p, drawn]
-        for a, b, differences in subject.pairs
-        for difference, drawn in differences
+        [a.label, b.label, (found.value, found.low, found.high), found.p, adjusted, found.basis]
+        for a, b, found, adjusted in subject.pairs
     ]
     note = (
-        f"Paired bootstrap: each of {subject.n_resamples:,} resamples draws the same trials, or the same speakers with "
-        "all their trials, for both systems. Trials of a speaker are not independent, so where both are given the "
-        "speakers' is the one to go by for other speakers. p is two-sided and cannot be smaller than "
-        f"{2 / (subject.n_resamples + 1):.4f}."
+        "Both systems are scored on the same trials, so what is hard for both cancels. Student's t with the variance "
+        f"of the paired bootstrap by trial ({subject.n_resamples:,} resamples) or, where larger, of the jackknife "
+        "over speakers or attacks. p is two-sided; Holm's is adjusted for all pairs of the table. The figures hold for "
+        "these very weights: trained again with another seed, systems differ by more."
     )
     return Table("pairs", "Differences between systems", columns, rows, note)
 
 
 def verdict(subject: Subject) -> str:
     """A sentence on the two systems with the lowest EERs."""
-    a, b, differences = subject.pairs[0]
-    difference, drawn = differences[-1]
-    points = f"{abs(100 * difference.value):.2f} points"
-    low, high = (round(-100 * end, 2) + 0.0 for end in (difference.high, difference.low))  # no minus before a zero
-    interval = f"95 % interval {low:.2f} to {high:.2f}".replace("-", "−")
-    interval = f"({interval}, when whole {drawn} are resampled)" if drawn == "speakers" else f"({interval})"
-    if difference.high < 0 or difference.low > 0:
+    a, b, found, adjusted = subject.pairs[0]
+    points = f"{abs(100 * found.value):.2f} points"
+    if found.low is None or found.high is None or adjusted is None:
+        return f"{a.label} and {b.label} differ by {points}; whether by chance cannot be said: {found.basis}."
+    low, high = (round(-100 * end, 2) + 0.0 for end in (found.high, found.low))  # no minus before a zero
+    interval = f"(95 % interval {low:.2f} to {high:.2f}, {found.basis})".replace("-", "−")
+    if adjusted < 1 - LEVEL:
         return f"{a.label} is ahead of {b.label} by {points} {interval}."
-    sentence = f"{a.label} and {b.label} differ by {points}, which chance could explain {interval}"
-    trials = differences[0][0]
-    if drawn == "speakers" and (trials.high < 0 or trials.low > 0):
-        sentence += "; among these very speakers the difference is clear"
-    return sentence + "."
+    return f"{a.label} and {b.label} differ by {points}, which chance could explain {interval}."
 
 
 def det_chart(subject: Subject) -> Chart:

@@ -18,7 +18,7 @@ from eval_metrics import TDCFCoefficients, checked
 from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
-from qamo.evaluation.percentile import Difference, Interval, bootstrap_eer
+from qamo.evaluation.intervals import N_RESAMPLES, SEED, Difference, Interval, Units, holm, units_of
 from qamo.report.run_record import dev_threshold
 from qamo.trials.asv import read_legacy_coefficients
 from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
@@ -28,11 +28,12 @@ from qamo.trials.sniff import sniff
 
 
 class Pair(NamedTuple):
-    """Two systems and the difference of their EERs, by resampled trials and, where they are known, by speakers."""
+    """Two systems and the difference of their EERs."""
 
     a: System
     b: System
-    differences: list[tuple[Difference, str]]  # EER of a - EER of b, and what was drawn
+    difference: Difference  # EER of a - EER of b
+    adjusted: float | None  # its p by Holm, for all pairs of the table
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,51 +44,37 @@ class Subject:
     keys: Keys
     subset: str | None
     mos: np.ndarray | None  # (N,)
-    n_resamples: int
-    seed: int
+    units: Units  # what every interval resamples
+    n_resamples: int = N_RESAMPLES
+    seed: int = SEED
     asv: TDCFCoefficients | None = None  # of the t-DCF of ASVspoof 2019
     factors: dict[str, Factor] = field(default_factory=dict)  # those that were asked for
 
     @property
     def resampling(self) -> dict[str, int]:
-        """The options of every bootstrap."""
+        """The options of every interval."""
         return {"n_resamples": self.n_resamples, "seed": self.seed}
 
-    @cached_property
-    def speakers(self) -> np.ndarray | None:
-        """The speaker of each trial as a number: (N,) int64; None where the key names fewer than two."""
-        if "speaker" not in self.keys.columns:
-            return None
-        speaker = self.factor("speaker")
-        return speaker.codes if len(speaker.levels) > 1 else None
-
-    def interval(self, values: np.ndarray) -> Interval:
-        """Interval of the EER of any scores (N,) when trials are drawn."""
-        parts = values[self.keys.bonafide], values[~self.keys.bonafide]
-        return bootstrap_eer(*parts, n_resamples=self.n_resamples, seed=self.seed)
+    @property
+    def has_speakers(self) -> bool:
+        """Whether the key tells two speakers or more apart."""
+        return "speaker" in self.keys.columns and len(self.factor("speaker").levels) > 1
 
     @cached_property
     def intervals(self) -> list[Interval]:
-        """For each system the interval of its EER when trials are drawn."""
-        return [self.interval(system.values) for system in self.systems]
-
-    @cached_property
-    def speaker_intervals(self) -> list[Interval | None]:
-        """For each system the interval of its EER when whole speakers are drawn."""
-        return [breakdown.speaker_interval(system, self.speakers, **self.resampling) for system in self.systems]
+        """For each system the interval of its EER."""
+        return [breakdown.interval(system, **self.resampling) for system in self.systems]
 
     @cached_property
     def pairs(self) -> list[Pair]:
         """Each pair of systems, the best two first; of more than four systems, the best with each other one."""
         ranked = sorted(self.systems, key=lambda system: system.eer.eer)
         n_first = len(ranked) if len(ranked) <= 4 else 1
-        # All systems have the same trials, and so the same speakers.
-        draws = [None] if breakdown.groups_of(ranked[0], self.speakers) is None else [None, self.speakers]
-        return [
-            Pair(a, b, [breakdown.compare(a, b, groups=groups, **self.resampling) for groups in draws])
-            for i, a in enumerate(ranked[:n_first])
-            for b in ranked[i + 1 :]
-        ]
+        couples = [(a, b) for i, a in enumerate(ranked[:n_first]) for b in ranked[i + 1 :]]
+        found = [breakdown.difference(a, b, **self.resampling) for a, b in couples]
+        known = iter(holm([difference.p for difference in found if difference.p is not None]))
+        adjusted = [None if difference.p is None else next(known) for difference in found]
+        return [Pair(a, b, difference, p) for (a, b), difference, p in zip(couples, found, adjusted)]
 
     def factor(self, column: str) -> Factor:
         if column not in self.factors:
@@ -123,6 +110,7 @@ def read_subject(
     thresholds: Sequence[float] | None,
     mos: Path | None,
     asv: Path | None,
+    unit: str | None = None,
     **resampling: Any,
 ) -> Subject:
     """The systems, aligned with the keys; those that a run scored have its dev threshold unless one is given.
@@ -132,6 +120,7 @@ def read_subject(
         keys: a file, or a folder that holds one.
         thresholds: one for each system.
         asv: ASV scores of ASVspoof 2019.
+        unit: what intervals resample; None: speakers where there are enough, else trials.
 
     Raises:
         InputError: a file cannot be read, or they do not fit together.
@@ -141,11 +130,12 @@ def read_subject(
     if subset is None and form.plain and len(form.cells) in TRACKS:
         subset = "eval"
     trials = read_keys(path, subset)
+    units = units_of(trials.columns, trials.bonafide, unit, path=trials.path)
     systems: list[System] = []
     for k, (label, file) in enumerate(labelled(scores)):
         values = trials.align(read_scores(file))
         threshold = thresholds[k] if thresholds else threshold_beside(file)
-        systems.append(System(label, file, values, trials.bonafide, threshold))
+        systems.append(System(label, file, values, trials.bonafide, threshold, units))
         checked(systems[-1].bonafide, systems[-1].spoof)
     ratings = read_ratings(mos).of(trials) if mos else None
     if not mos and "mos" in trials.columns:
@@ -155,7 +145,7 @@ def read_subject(
             "--asv: those are ASV scores of ASVspoof 2019, and the key is of 2021, whose own lie beside it"
         )
     coefficients = read_legacy_coefficients(asv) if asv else None
-    return Subject(systems, trials, subset, ratings, asv=coefficients, **resampling)
+    return Subject(systems, trials, subset, ratings, units, asv=coefficients, **resampling)
 
 
 def threshold_beside(file: Path) -> float | None:

@@ -64,6 +64,12 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def _signed(value: tuple[float, float | None, float | None]) -> str:
+    middle, low, high = value
+    ends = "" if low is None or high is None else f" [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return f"{100 * middle:+.2f}{ends}"
+
+
 def _number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1e-3 and value else f"{value:.4f}"
 
@@ -73,7 +79,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "count": lambda value: f"{value:,}",
     "rate": _percent,
     "interval": lambda v: _percent(v[0]) + ("" if v[1] is None else f" [{_percent(v[1])}, {_percent(v[2])}]"),
-    "signed": lambda v: f"{100 * v[0]:+.2f} [{100 * v[1]:+.2f}, {100 * v[2]:+.2f}]".replace("-", "−"),
+    "signed": lambda v: _signed(v).replace("-", "−"),
     "number": _number,
     "number_interval": lambda v: f"{v[0]:.3f} [{v[1]:.3f}, {v[2]:.3f}]",
     "raw_html": lambda value: "",

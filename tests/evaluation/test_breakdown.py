@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -203,12 +204,18 @@ def test_equal_scores_still_have_a_histogram():
     assert breakdown.histogram(s).bonafide.sum() == 1
 
 
-def test_a_comparison_draws_speakers_where_each_class_has_two_and_trials_elsewhere():
-    a, b = system(0), system(0, gap=1.2)
-    speakers = np.random.default_rng(0).integers(0, 20, len(a.values))
-    assert breakdown.compare(a, b, groups=speakers, n_resamples=50, seed=0)[1] == "speakers"
-    assert breakdown.compare(a, b, groups=np.where(a.is_bonafide, 0, speakers), n_resamples=50, seed=0)[1] == "trials"
-    assert breakdown.speaker_interval(a, None, n_resamples=50, seed=0) is None
+def test_the_trials_of_one_speaker_have_an_interval_by_trial_and_conditions_one_by_speaker():
+    codes = np.random.default_rng(0).integers(0, 12, 400)
+    s = replace(system(), units=Units("speaker", codes))
+    by_speaker = Factor("speaker", [f"s{i}" for i in range(12)], codes)
+    for level, measured in breakdown.by_factor(s, by_speaker, n_resamples=50):
+        own = codes == by_speaker.levels.index(level)
+        alone = eer_interval(s.values[own & s.is_bonafide], s.values[own & ~s.is_bonafide], n_resamples=50)
+        assert (measured.low, measured.high) == alone[:2]
+    halves = Factor("half", ["a", "b"], (codes < 4).astype(int))  # b holds four speakers
+    measured = [each for _, each in breakdown.by_factor(s, halves, n_resamples=50)]
+    assert measured[0].low is not None
+    assert (measured[1].low, measured[1].high) == (None, None)
 
 
 def test_the_trend_is_of_bins_that_hold_enough():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
+from benchmarks.percentile import bootstrap_difference, bootstrap_eer
 from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.evaluation import resampling
-from qamo.evaluation.percentile import bootstrap_difference, bootstrap_eer
 from qamo.evaluation.resampling import Sorted, resampled_differences, resampled_eers
 
 

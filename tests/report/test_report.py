@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 import report
 from eval_metrics import det_curve, equal_error_rate, min_dcf
-from qamo.evaluation.percentile import bootstrap_difference, bootstrap_eer
+from qamo.evaluation.intervals import difference_interval, eer_interval, units_of
 from qamo.report import errors
 from qamo.report.page import to_html
 from qamo.report.tables import Column, Table, latex_safe, to_csv, to_latex, to_markdown
@@ -54,22 +54,30 @@ def test_on_real_scores_every_table_says_what_eval_metrics_says(tmp_path):
     keys = read_keys(REAL / "keys" / "ITW" / "meta.csv")
     values = [keys.align(read_scores(REAL / "scores" / file)) for file in files.values()]
     split = [(v[keys.bonafide], v[~keys.bonafide]) for v in values]
+    groups = units_of(keys.columns, keys.bonafide).groups(keys.bonafide, ~keys.bonafide)
 
     pooled = table(tmp_path / "csv", "pooled")
     assert [f"{100 * float(row['EER']):.2f}" for row in pooled] == ["7.46", "6.71"]  # as published
     for row, parts in zip(pooled, split):
         assert float(row["EER"]) == equal_error_rate(*parts).eer
-        interval = bootstrap_eer(*parts, n_resamples=1000, seed=0)
-        assert (float(row["EER low"]), float(row["EER high"])) == interval
+        interval = eer_interval(*parts, unit="speaker", groups=groups)
+        assert (float(row["EER low"]), float(row["EER high"])) == interval[:2]
+        assert row["interval"] == "by speaker, 54 speakers"
         assert float(row["threshold"]) == equal_error_rate(*parts).threshold
         assert float(row["min DCF"]) == min_dcf(*parts).eer
 
-    by_trials, by_speakers = table(tmp_path / "csv", "pairs")
+    (pair,) = table(tmp_path / "csv", "pairs")
     column = "EER of a − EER of b"
-    difference = bootstrap_difference(*split[1], *split[0], n_resamples=1000, seed=0)
-    assert (float(by_trials[column]), float(by_trials["p"])) == (difference.value, difference.p)
-    assert (by_trials["resampled"], by_speakers["resampled"]) == ("trials", "speakers")
-    assert float(by_speakers[f"{column} high"]) > 0 > float(by_trials[f"{column} high"])
+    difference = difference_interval(*split[1], *split[0], unit="speaker", groups=groups)
+    assert (float(pair[column]), float(pair["p"]), float(pair["p, Holm"])) == (
+        difference.value,
+        difference.p,
+        difference.p,
+    )
+    assert float(pair[f"{column} high"]) > 0
+    assert run(*scores, "--keys", REAL / "keys" / "ITW", "--unit", "trial", "-o", out, "--csv", tmp_path / "csv") == 0
+    (by_trial,) = table(tmp_path / "csv", "pairs")
+    assert float(by_trial[f"{column} high"]) < 0
 
     rated = read_keys(mos_file)
     mos = np.array(rated.columns["mos"], dtype=float)  # of the same trials in the same order

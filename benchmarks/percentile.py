@@ -1,6 +1,6 @@
-"""The percentile bootstrap, by trial or by speaker: too narrow for few speakers and few errors, see `intervals.py`.
+"""The percentile bootstrap, by trial or by speaker: too narrow for few speakers and few errors.
 
-Still behind the report and the study; `benchmarks/coverage.py` measures it beside the intervals that replace it.
+What `benchmarks/coverage.py` measures beside the intervals that replaced it, `qamo/evaluation/intervals.py`.
 """
 
 from __future__ import annotations
