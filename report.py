@@ -11,6 +11,8 @@ scores       `name score` files of one set, a higher score means more likely bon
 --asv        min t-DCF of ASVspoof 2019 from its ASV scores; those of 2021 are found beside its key
 --calibrate-on  Cllr and detection costs of log-likelihood ratios fitted on dev scores; writes `name llr` files
 --figures    DET, scores, Tippett, reliability and conditions, for a paper
+--set        further sets: a table of systems and sets
+--runs       the same from run folders, with mean and deviation over seeds
 --run        training curves and centroids; with --audio and --embeddings also where the recordings lie
 
 Misses and false alarms of score files that lie in the folder of a run are counted at that run's dev threshold.
@@ -30,7 +32,7 @@ import numpy as np
 from qamo import InputError, __version__, files
 from qamo.command import Parser, number, run_command
 from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS
-from qamo.report import calibrated
+from qamo.report import calibrated, over_sets
 from qamo.report.calibrated import calibrate
 from qamo.report.conditions import conditions, speakers
 from qamo.report.embeddings import embedding_charts
@@ -66,15 +68,10 @@ def build_parser() -> Parser:
     )
     add("--asv", type=Path, metavar="FILE", help="ASV scores of ASVspoof 2019: source, key, score a line")
     add("--audio", type=Path, help="folder of the recordings")
-    add(
-        "--worst",
-        type=number(int, 0, 100_000),
-        default=20,
-        metavar="N",
-        help="errors listed for each system (default 20)",
-    )
+    add("--worst", type=number(int, 0, 100_000), default=20, metavar="N", help="errors listed per system (default 20)")
     add_dev_options(parser)
     add("--run", type=Path, help="run folder")
+    add_sets(parser)
     add(
         "--embeddings",
         type=number(int, 0, MAX_EMBEDDINGS),
@@ -95,6 +92,15 @@ def build_parser() -> Parser:
     )
     add_outputs(parser)
     return parser
+
+
+def add_sets(parser: Parser) -> None:
+    """Several sets, and several seeds."""
+    parser.add_argument(
+        "--set", nargs="+", action="append", default=[], metavar="FILE",
+        help="a further set: a score file for each system, in their order, and then the keys",
+    )  # fmt: skip
+    parser.add_argument("--runs", nargs="+", default=[], metavar="[LABEL=]FOLDER", help="table of these run folders")
 
 
 def add_dev_options(parser: Parser) -> None:
@@ -125,6 +131,7 @@ def command(args: argparse.Namespace) -> int:
     """Read, measure, write, and print what was written."""
     check(args)
     run = read_run(args.run) if args.run else None
+    options = {"n_resamples": args.resamples, "seed": args.seed}
     clips = Clips(args.audio, args.output.parent) if args.audio else None
     subject = None
     written: list[Path] = []
@@ -132,9 +139,12 @@ def command(args: argparse.Namespace) -> int:
     if args.scores:
         subject = read_subject(
             args.scores, args.keys, subset=args.subset, thresholds=args.threshold, mos=args.mos, asv=args.asv,
-            unit=args.unit, n_resamples=args.resamples, seed=args.seed,
+            unit=args.unit, **options,
         )  # fmt: skip
         sections += of_scores(args, subject, clips)
+        if args.set:
+            grid = over_sets.of_files(subject.systems, args.keys, args.set, args.unit)
+            sections.insert(1, over_sets.section(grid, options))
         made = calibrate(subject, args.calibrate_on, fuse=args.fuse) if args.calibrate_on else []
         if made:
             sections.append(calibrated.section(subject, made))
@@ -143,6 +153,8 @@ def command(args: argparse.Namespace) -> int:
             from qamo.report.figures import draw_all  # matplotlib
 
             written += draw_all(args.figures, subject, args.by, {system.label: system.llrs for system in made})
+    if args.runs:
+        sections.append(over_sets.section(over_sets.of_runs(args.runs, args.unit), options))
     if run:
         sections.append(training(run))
         if args.embeddings and subject:
@@ -150,8 +162,8 @@ def command(args: argparse.Namespace) -> int:
         if run.settings:
             sections[-1].parts.append(settings_table(run))
     sections.append(sources(args, subject, run))
-    title = args.title or (subject.title if subject else f"Training of {args.run.name}")
-    subtitle = subject.subtitle if subject else f"Run folder {args.run}"
+    title = args.title or (subject.title if subject else f"Training of {args.run.name}" if run else "Runs compared")
+    subtitle = subject.subtitle if subject else f"Run folder {args.run}" if run else f"{len(args.runs)} runs"
     compared = verdict(subject) if subject and len(subject.systems) > 1 else ""
     html = page(title, subtitle, sections, clips.by_id if clips else {}, subject=subject, verdict=compared)
     for path in [*write(args, title, subtitle, html, sections), *written]:
@@ -170,8 +182,10 @@ def of_scores(args: argparse.Namespace, subject: Subject, clips: Clips | None) -
 
 def check(args: argparse.Namespace) -> None:
     """Refuse arguments that do not fit together, before anything is read."""
-    if not args.scores and not args.run:
-        raise InputError("expected score files, or --run with a run folder, got neither")
+    if not (args.scores or args.run or args.runs):
+        raise InputError("expected score files, or --run with a run folder, or --runs with several, got none")
+    if args.set and not args.scores:
+        raise InputError("--set adds a set to that of the score files and --keys: give these first")
     if (args.calibrate_on or args.figures) and not args.scores:
         raise InputError("--calibrate-on and --figures need score files with --keys")
     if args.fuse and not args.calibrate_on:

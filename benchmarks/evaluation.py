@@ -27,9 +27,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks import official_sizes
 from benchmarks.measure import ROOT, Run, median_s, run
-from benchmarks.percentile import bootstrap_difference, bootstrap_eer
 from eval_metrics import equal_error_rate
 from qamo.command import Parser, run_command
+from qamo.evaluation.intervals import difference_interval, eer_interval
 
 # The official package under NumPy 2.4 and pandas 3.1: median seconds, imports included, and peak MB. Recorded once, on
 # other made-up keys of this size.
@@ -104,8 +104,9 @@ def compute_times(repeats: int) -> None:
     other = pair[0] + rng.normal(0, 0.5, len(pair[0])), pair[1] + rng.normal(0, 0.5, len(pair[1]))
     print("\n1,000 resamples of the 533,928 trials of DF eval:")
     for unit, groups in (("trial", None), ("speaker", speakers)):
-        print(f"{f'interval, by {unit}':28}  {seconds(bootstrap_eer, *pair, groups=groups):6.2f} s")
-        taken = seconds(bootstrap_difference, *pair, *other, groups=groups, times=1)
+        options = {"unit": unit, "groups": groups}
+        print(f"{f'interval, by {unit}':28}  {seconds(eer_interval, *pair, **options):6.2f} s")
+        taken = seconds(difference_interval, *pair, *other, times=1, **options)
         print(f"{f'two systems, by {unit}':28}  {taken:6.2f} s", flush=True)
 
 

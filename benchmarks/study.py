@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import ROOT
@@ -30,8 +28,9 @@ from qamo import InputError, files
 from qamo.command import Parser, run_command
 from qamo.config.load import load_config, parse_assignments
 from qamo.config.schema import Config
-from qamo.evaluation.percentile import bootstrap_difference
-from qamo.evaluation.resampling import Sorted, resampled_eers
+from qamo.evaluation.breakdown import System as Detector
+from qamo.evaluation.intervals import Difference, holm, units_of
+from qamo.evaluation.seeds import difference, spread
 from qamo.training.folder import MODEL, RunFolder
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.scores import read_scores
@@ -186,8 +185,8 @@ def finished(each: Cell) -> bool:
 def compare(systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
     """EERs of all cells, and each system's difference to the reference, as plain values; EERs in per cent.
 
-    Two kinds of uncertainty are kept apart: `deviation` is that over seeds; the interval of a difference is that of the
-    mean over these very seeds when the trials are drawn again, the same draw for both systems and all seeds.
+    The interval of a difference has the variance over trials (or speakers) and that over seeds in it; p is adjusted by
+    Holm for the systems of a set.
     """
     cfg = cells[REFERENCE, seeds[0]].cfg
     found: dict[str, Any] = {"seeds": list(seeds), "reference": REFERENCE, "n_resamples": N_RESAMPLES, "sets": {}}
@@ -196,57 +195,39 @@ def compare(systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[s
         if entry.keys is None:
             raise InputError(f"eval.catalogue.{set_name}.keys: expected the labels of the set, found null")
         keys = read_keys(cfg.data.protocols_path / entry.keys, subset=entry.subset)
-        results = {
-            name: [_scored(cells[name, seed], set_name, keys) for seed in seeds]  # one for each seed
-            for name in systems
-        }
+        results = {name: [_scored(name, cells[name, seed], set_name, keys) for seed in seeds] for name in systems}
         reference = results[REFERENCE]
-        rows = {name: _row(result, None if name == REFERENCE else reference, seeds) for name, result in results.items()}
+        rows = {name: _row(result, None if name == REFERENCE else reference) for name, result in results.items()}
+        compared = [row["to_reference"] for row in rows.values() if row.get("to_reference", {}).get("p") is not None]
+        for against, adjusted in zip(compared, holm([against["p"] for against in compared])):
+            against["p_holm"] = round(adjusted, 4)
         n_bonafide = int(keys.bonafide.sum())
         found["sets"][set_name] = {"n_bonafide": n_bonafide, "n_spoof": len(keys) - n_bonafide, "systems": rows}
     return found
 
 
-class Scored(NamedTuple):
+def _scored(name: str, each: Cell, set_name: str, keys: Keys) -> Detector:
     """One cell on one set."""
-
-    eer: float  # in per cent
-    pair: tuple[np.ndarray, np.ndarray]  # scores of bona fide and of spoofed trials
-    draws: np.ndarray  # (N_RESAMPLES,) EERs in per cent of the trials drawn again
-
-
-def _scored(each: Cell, set_name: str, keys: Keys) -> Scored:
-    result = json.loads(RunFolder(each.folder).results.read_text())["sets"][set_name]
-    values = keys.align(read_scores(result["scores"]))
-    pair = values[keys.bonafide], values[~keys.bonafide]
-    every = np.arange(len(keys))  # every trial its own group: one draw of trials for all cells
-    groups = every[keys.bonafide], every[~keys.bonafide]
-    draws = 100 * resampled_eers(Sorted.of(*pair), n_resamples=N_RESAMPLES, seed=0, groups=groups)
-    return Scored(result["eer"], pair, draws)
+    scores = Path(json.loads(RunFolder(each.folder).results.read_text())["sets"][set_name]["scores"])
+    units = units_of(keys.columns, keys.bonafide)
+    return Detector(name, scores, keys.align(read_scores(scores)), keys.bonafide, units=units)
 
 
-def _row(results: list[Scored], reference: list[Scored] | None, seeds: Sequence[int]) -> dict[str, Any]:
-    """Figures of one system on one set."""
-    eers = [result.eer for result in results]
-    mean = statistics.mean(eers)
-    deviation = round(statistics.stdev(eers), 4) if len(eers) > 1 else None
-    row: dict[str, Any] = {"eers": eers, "mean": round(mean, 4), "deviation": deviation}
+def _row(results: list[Detector], reference: list[Detector] | None) -> dict[str, Any]:
+    """Figures of one system on one set, a result for each seed; rates in per cent."""
+    eers = [100 * float(result.eer.eer) for result in results]
+    deviation = spread(eers)
+    row: dict[str, Any] = {"eers": [round(eer, 4) for eer in eers], "mean": round(statistics.mean(eers), 4)}
+    row["deviation"] = None if deviation is None else round(deviation, 4)
     if reference is not None:
-        draws = np.mean([a.draws for a in results], axis=0) - np.mean([b.draws for b in reference], axis=0)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        p = min(1.0, 2 * (min(int((draws <= 0).sum()), int((draws >= 0).sum())) + 1) / (len(draws) + 1))
-        value = mean - statistics.mean(b.eer for b in reference)
-        row["to_reference"] = _rounded(value, low, high, p)
-        row["to_reference_by_seed"] = []
-        for seed, a, b in zip(seeds, results, reference):
-            alone = bootstrap_difference(*a.pair, *b.pair, n_resamples=N_RESAMPLES, seed=seed)
-            in_percent = _rounded(100 * alone.value, 100 * alone.low, 100 * alone.high, alone.p)
-            row["to_reference_by_seed"].append({"seed": seed, **in_percent})
+        row["to_reference"] = _in_percent(difference(results, reference, n_resamples=N_RESAMPLES))
     return row
 
 
-def _rounded(value: float, low: float, high: float, p: float) -> dict[str, float]:
-    return {key: round(float(x), 4) for key, x in (("value", value), ("low", low), ("high", high), ("p", p))}
+def _in_percent(found: Difference) -> dict[str, Any]:
+    ends = {"value": found.value, "low": found.low, "high": found.high}
+    rates = {key: None if rate is None else round(100 * rate, 4) + 0.0 for key, rate in ends.items()}
+    return rates | {"p": None if found.p is None else round(found.p, 4), "basis": found.basis}
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -255,18 +236,23 @@ def table(found: Mapping[str, Any]) -> str:
     lines = [
         f"EER in per cent: mean and standard deviation over the seeds {seeds}. Difference: to "
         f"{SYSTEMS[found['reference']].title}, mean over the seeds (below 0: better), with the 95 % interval and the "
-        f"two-sided p of a paired bootstrap over trials ({found['n_resamples']:,} resamples, not corrected for the "
-        "number of comparisons). The interval tells what other trials would change; the deviation, what other seeds "
-        "would.",
+        "two-sided p of Student's t with the variances over trials and over seeds; Holm: p adjusted for all systems of "
+        "the set.",
     ]
-    header = ["system", "EER", "deviation", "difference", "95 % interval", "p"]
+    header = ["system", "EER", "deviation", "difference", "95 % interval", "p", "Holm"]
     for set_name, part in found["sets"].items():
         rows = []
         for name, row in part["systems"].items():
             deviation = "-" if row["deviation"] is None else f"{row['deviation']:.2f}"
-            against = ["-", "-", "-"]
+            against = ["-"] * 4
             if diff := row.get("to_reference"):
-                against = [f"{diff['value']:+.2f}", f"{diff['low']:+.2f} to {diff['high']:+.2f}", f"{diff['p']:.3f}"]
+                against[0] = f"{diff['value']:+.2f}"
+            if diff and diff["p"] is not None:
+                against[1:] = [
+                    f"{diff['low']:+.2f} to {diff['high']:+.2f}",
+                    f"{diff['p']:.3f}",
+                    f"{diff['p_holm']:.3f}",
+                ]
             rows.append([SYSTEMS[name].title, f"{row['mean']:.2f}", deviation, *against])
         title = f"**{set_name}** ({part['n_bonafide']:,} bona fide, {part['n_spoof']:,} spoof)"
         lines += ["", title, "", *markdown(header, rows, rule="---:")]

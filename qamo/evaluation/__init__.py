@@ -9,6 +9,7 @@ Imports every room below. Only `score_set.py`, `scoring_pass.py` and `check.py` 
     check.py        dry run: all inputs looked at, nothing written
     results.py      the end of a run: calibration, results, the table of them
     intervals.py    how certain an EER is, and the difference between two
+    seeds.py        systems trained several times: mean, deviation, difference
     quantiles.py    the beta and Student's t distribution
     resampling.py   how resamples of a bootstrap are drawn
     calibration.py  score to log-likelihood ratio, probability and verdict

@@ -69,6 +69,8 @@ class Difference(NamedTuple):
     n_units: int = 0
     method: str = T_METHOD
     reason: str = ""
+    error: float | None = None  # standard error
+    df: float = 1.0  # degrees of freedom of Student's t
 
     @property
     def basis(self) -> str:
@@ -192,7 +194,7 @@ def difference_interval(
     df, error = max(df, 1.0), math.sqrt(variance)
     half = t_quantile(level, df) * error
     low, high = max(value - half, -1.0), min(value + half, 1.0)
-    return Difference(value, low, high, t_tails(value / error, df), unit, n_units)
+    return Difference(value, low, high, t_tails(value / error, df), unit, n_units, error=error, df=df)
 
 
 def holm(p: Sequence[float]) -> list[float]:

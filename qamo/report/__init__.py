@@ -10,6 +10,7 @@ A section is a file with a function that takes the `Subject` (or the `RunRecord`
     page.py           the page around them: page.html.j2, parts.html.j2 and assets/
     rates.py          section: pooled rates, DET curves, differences between systems; which of two is ahead
     scores.py         section: histograms of the scores
+    over_sets.py      section: systems by sets, over seeds
     conditions.py     sections: results by the columns of the key, and by speaker
     quality.py        section: results by MOS
     calibrated.py     section: log-likelihood ratios fitted on dev scores, their costs, fusion of systems

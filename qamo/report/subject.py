@@ -91,9 +91,8 @@ class Subject:
         names = " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
         if len(labels) > 3:
             names = f"{len(labels)} systems"
-        path = self.keys.path.resolve()
-        where = path.parent.name if path.name == "meta.csv" else re.sub(r"(\.(trn|trl|score))+$", "", path.stem)
-        return f"{names} on {f'ASVspoof 2021 {self.keys.track}' if self.keys.track else where}"
+        where = f"ASVspoof 2021 {self.keys.track}" if self.keys.track else set_name(self.keys.path)
+        return f"{names} on {where}"
 
     @property
     def subtitle(self) -> str:
@@ -125,11 +124,7 @@ def read_subject(
     Raises:
         InputError: a file cannot be read, or they do not fit together.
     """
-    path = key_file(keys)
-    form = sniff(path, numbers=True)
-    if subset is None and form.plain and len(form.cells) in TRACKS:
-        subset = "eval"
-    trials = read_keys(path, subset)
+    trials, subset = read_trials(keys, subset)
     units = units_of(trials.columns, trials.bonafide, unit, path=trials.path)
     systems: list[System] = []
     for k, (label, file) in enumerate(labelled(scores)):
@@ -148,6 +143,28 @@ def read_subject(
     return Subject(systems, trials, subset, ratings, units, asv=coefficients, **resampling)
 
 
+def read_trials(keys: Path, subset: str | None) -> tuple[Keys, str | None]:
+    """The keys, and their subset: eval of ASVspoof 2021 unless another is named."""
+    path = key_file(keys)
+    form = sniff(path, numbers=True)
+    if subset is None and form.plain and len(form.cells) in TRACKS:
+        subset = "eval"
+    return read_keys(path, subset), subset
+
+
+def read_set(label: str, scores: Path, keys: Path, subset: str | None, unit: str | None) -> System:
+    """One system on a set of its own.
+
+    Raises:
+        InputError: a file cannot be read, or they do not fit together.
+    """
+    trials, _ = read_trials(keys, subset)
+    units = units_of(trials.columns, trials.bonafide, unit, path=trials.path)
+    system = System(label, scores, trials.align(read_scores(scores)), trials.bonafide, units=units)
+    checked(system.bonafide, system.spoof)
+    return system
+
+
 def threshold_beside(file: Path) -> float | None:
     """The dev threshold of the run in whose scores/ a score file lies; None where it lies in no run."""
     folder = file.resolve().parent
@@ -162,6 +179,14 @@ def key_file(path: Path) -> Path:
     if found is None:
         raise InputError(f"--keys: {path} holds none of {', '.join(KEY_FILES)}; give the key itself")
     return found
+
+
+def set_name(keys: Path) -> str:
+    """What a set is called: by its folder, or by its key."""
+    path = keys.resolve()
+    if path.is_dir():
+        return path.name
+    return path.parent.name if path.name == "meta.csv" else re.sub(r"(\.(trn|trl|score))+$", "", path.stem)
 
 
 def labelled(texts: Sequence[str]) -> list[tuple[str, Path]]:
