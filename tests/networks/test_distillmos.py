@@ -134,3 +134,17 @@ def test_the_front_end_computes_in_float32_whatever_the_number_format():
         features = front_end(wave)
     assert features.dtype == torch.float32
     assert torch.equal(features, exact)
+
+
+def test_the_silence_that_is_kept_follows_the_weights_and_the_number_format():
+    cnn, wave = dm.load_network().cnn, noise(48_000)
+    with torch.no_grad():
+        first, again = dm._stem(cnn, wave), dm._stem(cnn, wave)
+        assert torch.equal(first, again)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert dm._silence(cnn, wave).dtype == torch.bfloat16
+        assert torch.equal(dm._stem(cnn, wave), first)
+        cnn.cnn[0].bias.add_(1)
+        kept, fresh = dm._silence(cnn, wave), cnn(wave.new_zeros(1, 4 * dm._REACH * 160))
+        assert torch.equal(kept, fresh)
+    assert dm._silence(cnn, wave).requires_grad  # while gradients are recorded nothing is kept
