@@ -188,12 +188,13 @@ def by_quality(
     bands = mos_bands(mos, MOS_EDGES)
     width = max(map(len, bands.levels))
     system = System("scores", keys.path, scores, keys.bonafide, units=units)
-    lines = ["", f"{'MOS':<{width}}     eer  {f'95 % (by {units.unit})':>17}  bona fide  spoof"]
+    lines = ["", f"{'MOS':<{width}}     eer  {'95 % interval':>17}  bona fide  spoof  interval"]
     for level, band in mos_results(system, bands, n_resamples=n_resamples, seed=seed):
         eer = "-" if band.eer is None else f"{100 * band.eer:.2f}"
-        ends = [f"{100 * end:.2f}" for end in (band.low, band.high) if end is not None]
-        interval = " to ".join(ends) or "-"
-        lines.append(f"{level:<{width}}  {eer:>6}  {interval:>17}  {band.n_bonafide:>9}  {band.n_spoof:>5}")
+        counts = f"{band.n_bonafide:>9}  {band.n_spoof:>5}"
+        lines.append(
+            f"{level:<{width}}  {eer:>6}  {band.interval.percent():>17}  {counts}  {band.interval.basis}".rstrip()
+        )
     rho = [correlation(mos[of_class], scores[of_class]).spearman for of_class in (keys.bonafide, ~keys.bonafide)]
     texts = ["-" if value is None else f"{value:+.3f}" for value in rho]
     alone = equal_error_rate(mos[keys.bonafide], mos[~keys.bonafide]).eer

@@ -1,7 +1,7 @@
 """How often the intervals of an EER hold the true EER, and the paired test finds a difference that is not there.
 
     python benchmarks/coverage.py --quick                     a look, in less than a minute
-    python benchmarks/coverage.py --write docs/statistics.md  all, in ten minutes, into the document
+    python benchmarks/coverage.py --write docs/statistics.md  all, in a quarter of an hour, into the document
 
 Scores are drawn from normal distributions whose EER is known. By speaker, each score has an offset of its speaker whose
 standard deviation is that of the scores of one speaker, so that half of the variance lies between speakers:
@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import NormalDist
@@ -140,18 +140,19 @@ def cell(kind: str, eer: float, draw: Callable[[np.random.Generator], Data], rep
 
 
 def trial_cells(repeats: int) -> Iterable[Cell]:
-    for n_bonafide, n_spoof in ((20, 20), (50, 50), (300, 300), (20, 300), (300, 20)):
+    for n_bonafide, n_spoof in ((5, 5), (10, 10), (20, 20), (50, 50), (300, 300), (20, 300), (300, 20)):
         for eer in (0.005, 0.01, 0.05, 0.1, 0.3):
             draw = partial(draw_trials, n_bonafide=n_bonafide, n_spoof=n_spoof, eer=eer)
             yield cell(f"{n_bonafide} + {n_spoof}", eer, draw, repeats)
 
 
-def speaker_cells(repeats: int, numbers: Iterable[int]) -> Iterable[Cell]:
+def speaker_cells(repeats: int, numbers: Sequence[int]) -> Iterable[Cell]:
+    sizes = [(n, 20) for n in numbers] + [(5, 4), (5, 60), (30, 60), (100, 3)] * (len(numbers) > 2)
     for design in ("shared", "own", "apart", "uneven"):
-        for n_speakers in numbers:
-            for eer in (0.005, 0.05, 0.2):
-                draw = partial(draw_speakers, design=design, n_speakers=n_speakers, n_each=20, eer=eer)
-                yield cell(f"{design}, {n_speakers} x 20", eer, draw, repeats)
+        for n_speakers, n_each in sizes:
+            for eer in (0.005, 0.05, 0.3):
+                draw = partial(draw_speakers, design=design, n_speakers=n_speakers, n_each=n_each, eer=eer)
+                yield cell(f"{design}, {n_speakers} x {n_each}", eer, draw, repeats)
 
 
 def false_findings(draw: Callable[[np.random.Generator], Data], repeats: int) -> tuple[float, float]:
@@ -202,7 +203,7 @@ def candidates_table(title: str, cells: list[Cell]) -> str:
     return "\n".join(lines)
 
 
-def test_table(repeats: int, numbers: Iterable[int]) -> str:
+def test_table(repeats: int, numbers: Sequence[int]) -> str:
     lines = ["| two equal systems | before | now |", "| --- | ---: | ---: |"]
     kinds: list[tuple[str, Callable[[np.random.Generator], Data]]] = [
         (f"{n} + {n} trials, EER 10 %", partial(draw_trials, n_bonafide=n, n_spoof=n, eer=0.1)) for n in (20, 50, 300)

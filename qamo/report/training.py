@@ -89,6 +89,10 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
         (Column("spoof", "count"), values("n_spoof")),
         (Column("EER % [95 %]", "interval"), eers),
     ]
-    optional = [(Column("min t-DCF", "number"), values("min_tdcf")), (Column("note"), values("note"))]
+    optional = [
+        (Column("interval"), values("interval")),
+        (Column("min t-DCF", "number"), values("min_tdcf")),
+        (Column("note"), values("note")),
+    ]
     columns += [(column, cells) for column, cells in optional if any(cells)]
     return Table.of_columns("results", "Results of the run", columns)

@@ -182,6 +182,7 @@ class ResultRow(TypedDict, total=False):
     eer: float
     eer_low: float
     eer_high: float
+    interval: str  # what was resampled, or why there are no ends
     min_tdcf: float
 
 
