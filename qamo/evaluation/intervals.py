@@ -181,11 +181,8 @@ def difference_interval(
     drawn = resampled_differences(a, b, n_resamples=n_resamples, seed=seed)
     value = a.eer - b.eer
     smaller = min(len(bonafide_a), len(spoof_a))
-    variance, df, n_units = (
-        max(float(drawn.var()), 2 / (smaller + 2) ** 2),
-        smaller - 1.0,
-        len(bonafide_a) + len(spoof_a),
-    )
+    variance = max(float(drawn.var()), 2 / (smaller + 2) ** 2)
+    df, n_units = smaller - 1.0, len(a.order)
     if unit != "trial":
         part = Part.of(unit, groups, len(bonafide_a), len(spoof_a))
         if part.fewest < MIN_UNITS:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import report
 from eval_metrics import cllr_bits, equal_error_rate
+from qamo.evaluation.breakdown import System
+from qamo.report.rates import det_limits
 from qamo.report.tables import Column, Table, to_latex
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
@@ -51,6 +54,13 @@ def test_ratios_are_written_and_their_costs_shown_and_fusion_beats_both(sets):
         eers[name] = equal_error_rate(*parts).eer
     assert eers["fusion"] < min(eers["a"], eers["b"])
     assert rows["fusion"]["dev bona fide"] == "100"
+
+
+def test_dev_scores_that_are_the_judged_ones_rescaled_are_refused(sets, capsys):
+    rows = [line.split() for line in (sets / "ev_a.txt").read_text().splitlines()]
+    (sets / "scaled.txt").write_text("".join(f"{name} {1 / (1 + np.exp(-float(score))):.4f}\n" for name, score in rows))
+    assert report.main([*ARGS, "--calibrate-on", "scaled.txt", "ev.txt", *DEV[3:]]) == 2
+    assert "the calibration of a was fitted to 600 of the trials of ev_a.txt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -97,3 +107,32 @@ def test_the_lowest_rate_is_bold_and_long_tables_break_over_pages():
     assert text.startswith("\\begin{longtable}")
     assert text.count(r"\textbf{10.00}") == 60
     assert "\\endfirsthead" in text
+    sets = [Column("system"), Column("EER %", "rate", "one"), Column("EER %", "rate", "two")]
+    text = to_latex(Table("t", "T", sets, [["a", 0.1, 0.4], ["b", 0.2, 0.3]]))  # the best system of each set
+    assert r"a & \textbf{10.00} & 40.00 \\" in text
+    assert r"b & 20.00 & \textbf{30.00} \\" in text
+
+
+def test_a_choice_of_tables_goes_into_the_files_and_an_unknown_one_is_refused(sets, capsys):
+    assert report.main([*ARGS, "--tables", "pairs", "--csv", "csv", "--latex", "r.tex", "--md", "r.md"]) == 0
+    assert [path.name for path in (sets / "csv").iterdir()] == ["pairs.csv"]
+    assert (sets / "r.tex").read_text().count(r"\label{") == (sets / "r.md").read_text().count("**") // 2 == 1
+    (sets / "r.html").unlink()
+    assert report.main([*ARGS, *DEV, "--tables", "pears"]) == 2
+    assert "--tables: no table pears; there are pooled, pairs" in capsys.readouterr().err
+    assert not list(sets.glob("r.html")) + list(sets.glob("*.llr.txt"))
+
+
+def test_a_det_curve_reaches_its_ends(sets):
+    """One trial of each class at the wrong end: the axes must hold miss and false alarm rates of nearly all."""
+    good = np.append(np.linspace(1, 2, 199), -9.0)
+    bad = np.append(np.linspace(-2, -1, 99), 9.0)
+    low, high = det_limits([System("s", Path("s"), np.concatenate([good, bad]), np.arange(300) < 200)])
+    assert low < 1 / 200
+    assert high == pytest.approx(1 - 1e-4) or high >= 0.99
+
+
+def test_sets_that_are_not_in_a_row_are_refused_and_not_taken_for_systems_of_one(sets, capsys):
+    with pytest.raises(SystemExit):
+        report.main(["ev_a.txt", "--keys", "ev.txt", "--worst", "3", "dev_a.txt", "--keys", "dev.txt", "-o", "r.html"])
+    assert "--keys twice" in capsys.readouterr().err
