@@ -92,7 +92,12 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
     optional = [
         (Column("interval"), values("interval")),
         (Column("min t-DCF", "number"), values("min_tdcf")),
+        (Column("act DCF", "number"), values("act_dcf")),
+        (Column("min DCF", "number"), values("min_dcf")),
+        (Column("Cllr", "number"), values("cllr")),
+        (Column("min Cllr", "number"), values("min_cllr")),
         (Column("note"), values("note")),
     ]
-    columns += [(column, cells) for column, cells in optional if any(cells)]
-    return Table.of_columns("results", "Results of the run", columns)
+    columns += [(column, cells) for column, cells in optional if any(cell is not None for cell in cells)]
+    note = "Act DCF and Cllr: of log-likelihood ratios that were fitted on the dev set. Cllr in bits."
+    return Table.of_columns("results", "Results of the run", columns, note if any(values("act_dcf")) else "")
