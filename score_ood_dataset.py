@@ -25,7 +25,7 @@ from eval_metrics import equal_error_rate, score_warnings
 from qamo import InputError
 from qamo.command import Parser, number, run_command
 from qamo.evaluation.breakdown import MISSING, System, mos_bands, mos_results
-from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS, Units, eer_interval, units_of
+from qamo.evaluation.intervals import BY_TRIAL, N_RESAMPLES, SEED, UNITS, Units, eer_interval, units_of
 from qamo.evaluation.leakage import refuse_shared_trials
 from qamo.evaluation.metrics import SetScores, all_metrics, dev_threshold, over_sets
 from qamo.quality.agreement import correlation
@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command(args: argparse.Namespace) -> int:
     keys, subset = read_set_keys(args.keys, args.subset)
     scores = keys.align(read_scores(args.scores))
-    units = units_of(keys.columns, keys.bonafide, args.unit, path=keys.path)
+    asks = args.resamples or args.unit
+    units = units_of(keys.columns, keys.bonafide, args.unit, path=keys.path) if asks else BY_TRIAL
     options = {"n_resamples": args.resamples, "seed": args.seed}
     lines = summary(keys, scores, units, **options)
     if subset is not None or len(keys.outside):
