@@ -107,8 +107,8 @@ def pairs(subject: Subject) -> Table:
     note = (
         "Both systems are scored on the same trials, so what is hard for both cancels. Student's t with the variance "
         f"of the paired bootstrap by trial ({subject.n_resamples:,} resamples) or, where larger, of the jackknife "
-        "over speakers; that over attacks is added. p is two-sided; Holm's is adjusted for all pairs of the table. The figures hold for "
-        "these very weights: trained again with another seed, systems differ by more."
+        "over speakers; that over attacks is added. p is two-sided; Holm's is adjusted for all pairs of the table. The "
+        "figures hold for these very weights: trained again with another seed, systems differ by more."
     )
     return Table("pairs", "Differences between systems", columns, rows, note)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import inference
 import report
 from eval_metrics import cllr_bits, equal_error_rate
 from qamo.evaluation.breakdown import System
@@ -81,6 +82,24 @@ def test_leakage_and_what_is_missing_are_refused(sets, capsys, args, said):
     assert report.main([*ARGS, *args]) == 2
     assert said in capsys.readouterr().err
     assert not (sets / "r.html").exists()
+
+
+def test_a_key_of_asvspoof_2021_calibrates_on_its_subset_progress(sets, capsys):
+    rng = np.random.default_rng(0)
+    rows, scores = [], []
+    for i in range(400):
+        label, subset = "spoof" if i % 2 else "bonafide", ("eval", "progress", "hidden")[i % 3]
+        rows.append(f"LA_{i % 9:04} LA_E_{i} alaw x {'A07' if i % 2 else 'bonafide'} {label} notrim {subset}\n")
+        scores.append(f"LA_E_{i} {rng.normal() - i % 2}\n")
+    (sets / "trial_metadata.txt").write_text("".join(rows))
+    (sets / "s.txt").write_text("".join(scores))
+    words = ["s.txt", "--keys", "trial_metadata.txt", "--calibrate-on", "s.txt", "trial_metadata.txt"]
+    assert report.main([*words, "-o", "r.html", "--csv", "csv"]) == 0
+    (row,) = csv.DictReader((sets / "csv" / "calibration.csv").open())
+    assert int(row["dev bona fide"]) + int(row["dev spoof"]) == 133
+    assert inference.main(["--calibrate", "s.txt", "trial_metadata.txt", "-o", "c.json"]) == 2
+    assert "name one: --subset progress" in capsys.readouterr().err
+    assert inference.main(["--calibrate", "s.txt", "trial_metadata.txt", "--subset", "progress", "-o", "c.json"]) == 0
 
 
 def test_figures_are_drawn_in_three_formats_and_the_same_input_gives_the_same_bytes(sets):
