@@ -2,6 +2,7 @@
 
     python report.py exps/NAME/scores/ITW.txt --keys database/ood_ds_keys/ITW/ -o report.html
     python report.py ours=a.txt theirs=b.txt --keys meta.csv --mos meta.score.txt --audio release_in_the_wild/ -o r.html
+    python report.py itw.txt --keys ITW/meta.csv for.txt --keys FoR/meta.csv --latex sets.tex -o sets.html
     python report.py --run exps/NAME -o run.html
 
 scores       `name score` files of one set, a higher score means more likely bona fide; LABEL=FILE names a system
@@ -11,7 +12,7 @@ scores       `name score` files of one set, a higher score means more likely bon
 --asv        min t-DCF of ASVspoof 2019 from its ASV scores; those of 2021 are found beside its key
 --calibrate-on  Cllr and detection costs of log-likelihood ratios fitted on dev scores; writes `name llr` files
 --figures    DET, scores, Tippett, reliability and conditions, for a paper
---set        further sets: a table of systems and sets
+--set        further sets: a table of systems and sets; SCORES --keys KEYS, repeated, says the same
 --runs       the same from run folders, with mean and deviation over seeds
 --run        training curves and centroids; with --audio and --embeddings also where the recordings lie
 
@@ -26,6 +27,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +35,7 @@ from qamo import InputError, __version__, files
 from qamo.command import Parser, number, run_command
 from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS
 from qamo.report import calibrated, over_sets
-from qamo.report.calibrated import calibrate
+from qamo.report.calibrated import Calibrated, calibrate
 from qamo.report.conditions import conditions, speakers
 from qamo.report.embeddings import embedding_charts
 from qamo.report.errors import Clips, errors
@@ -54,7 +56,7 @@ def build_parser() -> Parser:
     parser = Parser("report.py", __doc__)
     add = parser.add_argument
     add("scores", nargs="*", metavar="[LABEL=]FILE", help="score files of one set")
-    add("--keys", type=Path, help="the key of the set, or its folder")
+    add("--keys", type=Path, action=Once, help="the key of the set, or its folder")
     add("--subset", help="of an ASVspoof 2021 key (default: eval)")
     add("--mos", type=Path, help="MOS of each trial")
     add("--mos-edges", type=number(float, -100, 100), nargs="+", default=MOS_EDGES, metavar="MOS", help="between bands")
@@ -118,13 +120,38 @@ def add_outputs(parser: Parser) -> None:
     add = parser.add_argument
     add("--title", help="of the page")
     add("-o", "--output", type=Path, required=True, help="the page")
+    add("--tables", nargs="+", metavar="ID", help="of these files, by the names of the CSV files (default: all)")
     add("--csv", type=Path, metavar="DIR", help="a CSV file for each table, with all digits")
     add("--md", type=Path, metavar="FILE", help="the tables in Markdown")
     add("--latex", type=Path, metavar="FILE", help="the tables in LaTeX (booktabs)")
 
 
+class Once(argparse.Action):
+    """An option that `repeated_sets` leaves once, where it understands the order of words."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, _: Any = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error("--keys twice: give the sets in a row, SCORES --keys KEYS each, and other options after them")
+        setattr(namespace, self.dest, value)
+
+
+def repeated_sets(words: Sequence[str]) -> list[str]:
+    """`A --keys K B --keys L` as `A --keys K --set B L`."""
+    made: list[str] = []
+    rest = list(words)
+    while "--keys" in rest:
+        place = rest.index("--keys")
+        scores, keys = rest[:place], rest[place + 1 : place + 2]
+        further = made and scores and not any(word.startswith("-") for word in scores)
+        made += ["--set", *scores, *keys] if further else [*scores, "--keys", *keys]
+        rest = rest[place + 2 :]
+    return [*made, *rest]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_command(build_parser(), command, argv)
+    return run_command(build_parser(), command, repeated_sets(sys.argv[1:] if argv is None else argv))
 
 
 def command(args: argparse.Namespace) -> int:
@@ -134,7 +161,7 @@ def command(args: argparse.Namespace) -> int:
     options = {"n_resamples": args.resamples, "seed": args.seed}
     clips = Clips(args.audio, args.output.parent) if args.audio else None
     subject = None
-    written: list[Path] = []
+    made: list[Calibrated] = []
     sections: list[Section] = []
     if args.scores:
         subject = read_subject(
@@ -145,14 +172,9 @@ def command(args: argparse.Namespace) -> int:
         if args.set:
             grid = over_sets.of_files(subject.systems, args.keys, args.set, args.unit)
             sections.insert(1, over_sets.section(grid, options))
-        made = calibrate(subject, args.calibrate_on, fuse=args.fuse) if args.calibrate_on else []
-        if made:
+        if args.calibrate_on:
+            made = calibrate(subject, args.calibrate_on, fuse=args.fuse)
             sections.append(calibrated.section(subject, made))
-            written += calibrated.write_llrs(args.llr or args.output.parent, subject, made)
-        if args.figures:
-            from qamo.report.figures import draw_all  # matplotlib
-
-            written += draw_all(args.figures, subject, args.by, {system.label: system.llrs for system in made})
     if args.runs:
         sections.append(over_sets.section(over_sets.of_runs(args.runs, args.unit), options))
     if run:
@@ -166,9 +188,21 @@ def command(args: argparse.Namespace) -> int:
     subtitle = subject.subtitle if subject else f"Run folder {args.run}" if run else f"{len(args.runs)} runs"
     compared = verdict(subject) if subject and len(subject.systems) > 1 else ""
     html = page(title, subtitle, sections, clips.by_id if clips else {}, subject=subject, verdict=compared)
-    for path in [*write(args, title, subtitle, html, sections), *written]:
+    for path in [*write(args, title, subtitle, html, sections), *write_further(args, subject, made)]:
         print(path)
     return 0
+
+
+def write_further(args: argparse.Namespace, subject: Subject | None, made: Sequence[Calibrated]) -> list[Path]:
+    """Write files of log-likelihood ratios, and figures; their paths."""
+    written: list[Path] = []
+    if subject and made:
+        written += calibrated.write_llrs(args.llr or args.output.parent, subject, made)
+    if subject and args.figures:
+        from qamo.report.figures import draw_all  # matplotlib
+
+        written += draw_all(args.figures, subject, args.by, {system.label: system.llrs for system in made})
+    return written
 
 
 def of_scores(args: argparse.Namespace, subject: Subject, clips: Clips | None) -> list[Section]:
@@ -221,15 +255,23 @@ def sources(args: argparse.Namespace, subject: Subject | None, run: RunRecord | 
 
 
 def write(args: argparse.Namespace, title: str, subtitle: str, html: str, sections: Sequence[Section]) -> list[Path]:
-    """Write the page, and the tables in the formats that were asked for; files and folders that hold them."""
-    tables = [table for section in sections for table in section.tables]
+    """Write the page, and the tables in the formats that were asked for; files and folders that hold them.
+
+    Raises:
+        InputError: a table that was asked for is not there.
+    """
+    there = [table.id for section in sections for table in section.tables]
+    if unknown := sorted(set(args.tables or []) - set(there)):
+        raise InputError(f"--tables: no table {', '.join(unknown)}; there are {', '.join(there)}")
+    chosen = {section.title: [t for t in section.tables if t.id in (args.tables or there)] for section in sections}
+    tables = [table for of_section in chosen.values() for table in of_section]
     texts = [(args.output, html)]
     if args.csv:
         texts += [(args.csv / f"{table.id}.csv", to_csv(table)) for table in tables]
     if args.md:
         parts = [f"# {title}\n\n{subtitle}\n"]
-        for section in sections:
-            parts += [f"## {section.title}\n"] * bool(section.tables) + [to_markdown(t) for t in section.tables]
+        for name, of_section in chosen.items():
+            parts += [f"## {name}\n"] * bool(of_section) + [to_markdown(t) for t in of_section]
         texts.append((args.md, "\n".join(parts)))
     if args.latex:
         texts.append((args.latex, "\n".join(map(to_latex, tables))))

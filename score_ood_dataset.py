@@ -25,7 +25,7 @@ from eval_metrics import equal_error_rate, score_warnings
 from qamo import InputError
 from qamo.command import Parser, number, run_command
 from qamo.evaluation.breakdown import MISSING, System, mos_bands, mos_results
-from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS, Units, eer_interval, units_of
+from qamo.evaluation.intervals import BY_TRIAL, N_RESAMPLES, SEED, UNITS, Units, eer_interval, units_of
 from qamo.evaluation.leakage import refuse_shared_trials
 from qamo.evaluation.metrics import SetScores, all_metrics, dev_threshold, over_sets
 from qamo.quality.agreement import correlation
@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command(args: argparse.Namespace) -> int:
     keys, subset = read_set_keys(args.keys, args.subset)
     scores = keys.align(read_scores(args.scores))
-    units = units_of(keys.columns, keys.bonafide, args.unit, path=keys.path)
+    asks = args.resamples or args.unit
+    units = units_of(keys.columns, keys.bonafide, args.unit, path=keys.path) if asks else BY_TRIAL
     options = {"n_resamples": args.resamples, "seed": args.seed}
     lines = summary(keys, scores, units, **options)
     if subset is not None or len(keys.outside):
@@ -188,12 +189,13 @@ def by_quality(
     bands = mos_bands(mos, MOS_EDGES)
     width = max(map(len, bands.levels))
     system = System("scores", keys.path, scores, keys.bonafide, units=units)
-    lines = ["", f"{'MOS':<{width}}     eer  {f'95 % (by {units.unit})':>17}  bona fide  spoof"]
+    lines = ["", f"{'MOS':<{width}}     eer  {'95 % interval':>17}  bona fide  spoof  interval"]
     for level, band in mos_results(system, bands, n_resamples=n_resamples, seed=seed):
         eer = "-" if band.eer is None else f"{100 * band.eer:.2f}"
-        ends = [f"{100 * end:.2f}" for end in (band.low, band.high) if end is not None]
-        interval = " to ".join(ends) or "-"
-        lines.append(f"{level:<{width}}  {eer:>6}  {interval:>17}  {band.n_bonafide:>9}  {band.n_spoof:>5}")
+        counts = f"{band.n_bonafide:>9}  {band.n_spoof:>5}"
+        lines.append(
+            f"{level:<{width}}  {eer:>6}  {band.interval.percent():>17}  {counts}  {band.interval.basis}".rstrip()
+        )
     rho = [correlation(mos[of_class], scores[of_class]).spearman for of_class in (keys.bonafide, ~keys.bonafide)]
     texts = ["-" if value is None else f"{value:+.3f}" for value in rho]
     alone = equal_error_rate(mos[keys.bonafide], mos[~keys.bonafide]).eer

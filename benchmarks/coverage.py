@@ -1,7 +1,7 @@
 """How often the intervals of an EER hold the true EER, and the paired test finds a difference that is not there.
 
     python benchmarks/coverage.py --quick                     a look, in less than a minute
-    python benchmarks/coverage.py --write docs/statistics.md  all, in ten minutes, into the document
+    python benchmarks/coverage.py --write docs/statistics.md  all, in a quarter of an hour, into the document
 
 Scores are drawn from normal distributions whose EER is known. By speaker, each score has an offset of its speaker whose
 standard deviation is that of the scores of one speaker, so that half of the variance lies between speakers:
@@ -11,6 +11,8 @@ standard deviation is that of the scores of one speaker, so that half of the var
     apart    as own, and each speaker has trials of one class only
     uneven   as shared, with numbers of trials that differ (geometric distribution)
 
+By attack, each spoofed trial has an offset of its attack, of the standard deviation of the scores of one attack.
+
 Seeds are fixed; every number can be had again.
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import NormalDist
@@ -46,11 +48,12 @@ Ends = tuple[float | None, float | None]
 
 
 class Data(NamedTuple):
-    """Scores of one drawn set, and the speakers of its trials (None where there are none)."""
+    """Scores of one drawn set, and the speakers or attacks of its trials (None where there are none)."""
 
     bonafide: np.ndarray
     spoof: np.ndarray
     groups: tuple[np.ndarray, np.ndarray] | None
+    unit: str = "trial"
 
 
 # Sets
@@ -71,7 +74,15 @@ def draw_speakers(rng: np.random.Generator, design: str, n_speakers: int, n_each
     shift = -NORMAL.inv_cdf(eer) * math.sqrt(2)
     bonafide, spoof = rng.normal(0, 1, (2, len(speakers))) + offsets[:, speakers]
     other = speakers + n_speakers if design == "apart" else speakers
-    return Data(bonafide + shift, spoof - shift, (speakers, other))
+    return Data(bonafide + shift, spoof - shift, (speakers, other), "speaker")
+
+
+def draw_attacks(rng: np.random.Generator, n_attacks: int, n_each: int, eer: float) -> Data:
+    """`n_each` trials of each attack and 300 bona fide ones."""
+    attacks = np.repeat(np.arange(n_attacks), n_each)
+    spoof = rng.normal(0, 1, len(attacks)) + rng.normal(0, 1, n_attacks)[attacks]
+    gap = -NORMAL.inv_cdf(eer) * (1 + math.sqrt(2))
+    return Data(rng.normal(gap, 1, 300), spoof, (np.zeros(300, int), attacks), "attack")
 
 
 # Candidates
@@ -80,9 +91,9 @@ def draw_speakers(rng: np.random.Generator, design: str, n_speakers: int, n_each
 def candidates(data: Data) -> dict[str, Ends]:
     """Both ends of a 95 % interval by each method, by speaker where there are speakers."""
     trials = Sorted.of(data.bonafide, data.spoof)
-    drawn = resampled_eers(trials, n_resamples=N_RESAMPLES, seed=0, groups=data.groups)
-    unit = "trial" if data.groups is None else "speaker"
-    interval = eer_interval(data.bonafide, data.spoof, unit=unit, groups=data.groups, n_resamples=N_RESAMPLES)
+    speakers = data.groups if data.unit == "speaker" else None
+    drawn = resampled_eers(trials, n_resamples=N_RESAMPLES, seed=0, groups=speakers)
+    interval = eer_interval(data.bonafide, data.spoof, unit=data.unit, groups=data.groups, n_resamples=N_RESAMPLES)
     smaller = min(len(data.bonafide), len(data.spoof))
     ends: dict[str, Ends] = {
         BEFORE: tuple(np.quantile(drawn, [0.025, 0.975])),
@@ -105,7 +116,7 @@ def bias_corrected(drawn: np.ndarray, eer: float) -> Ends:
 def logit_t(data: Data, trials: Sorted, drawn: np.ndarray, smaller: int) -> Ends:
     """Standard error of the bootstrap by trial or of the jackknife over speakers, on the scale of log-odds."""
     error, df = float(drawn.std()), smaller - 1.0
-    if data.groups is not None:
+    if data.unit == "speaker" and data.groups is not None:
         distinct, codes = np.unique(np.concatenate(data.groups), return_inverse=True)
         left_out = left_out_eers(trials, codes, len(distinct))
         error = math.sqrt((len(left_out) - 1) / len(left_out) * float(((left_out - trials.eer) ** 2).sum()))
@@ -140,18 +151,27 @@ def cell(kind: str, eer: float, draw: Callable[[np.random.Generator], Data], rep
 
 
 def trial_cells(repeats: int) -> Iterable[Cell]:
-    for n_bonafide, n_spoof in ((20, 20), (50, 50), (300, 300), (20, 300), (300, 20)):
+    for n_bonafide, n_spoof in ((5, 5), (10, 10), (20, 20), (50, 50), (300, 300), (20, 300), (300, 20)):
         for eer in (0.005, 0.01, 0.05, 0.1, 0.3):
             draw = partial(draw_trials, n_bonafide=n_bonafide, n_spoof=n_spoof, eer=eer)
             yield cell(f"{n_bonafide} + {n_spoof}", eer, draw, repeats)
 
 
-def speaker_cells(repeats: int, numbers: Iterable[int]) -> Iterable[Cell]:
+def speaker_cells(repeats: int, numbers: Sequence[int]) -> Iterable[Cell]:
+    sizes = [(n, 20) for n in numbers] + [(5, 4), (5, 60), (30, 60), (100, 3)] * (len(numbers) > 2)
     for design in ("shared", "own", "apart", "uneven"):
-        for n_speakers in numbers:
-            for eer in (0.005, 0.05, 0.2):
-                draw = partial(draw_speakers, design=design, n_speakers=n_speakers, n_each=20, eer=eer)
-                yield cell(f"{design}, {n_speakers} x 20", eer, draw, repeats)
+        for n_speakers, n_each in sizes:
+            for eer in (0.005, 0.05, 0.3):
+                draw = partial(draw_speakers, design=design, n_speakers=n_speakers, n_each=n_each, eer=eer)
+                yield cell(f"{design}, {n_speakers} x {n_each}", eer, draw, repeats)
+
+
+def attack_cells(repeats: int, numbers: Iterable[int]) -> Iterable[Cell]:
+    for n_attacks in numbers:
+        for eer in (0.005, 0.05, 0.2):
+            yield cell(
+                f"{n_attacks} x 50", eer, partial(draw_attacks, n_attacks=n_attacks, n_each=50, eer=eer), repeats
+            )
 
 
 def false_findings(draw: Callable[[np.random.Generator], Data], repeats: int) -> tuple[float, float]:
@@ -164,8 +184,7 @@ def false_findings(draw: Callable[[np.random.Generator], Data], repeats: int) ->
         common = [0.7 * rng.normal(size=len(part)) for part in a[:2]]
         systems = [part + shared for data in (a, b) for part, shared in zip(data[:2], common)]
         before = bootstrap_difference(*systems, n_resamples=N_RESAMPLES, groups=a.groups)
-        unit = "trial" if a.groups is None else "speaker"
-        now = difference_interval(*systems, unit=unit, groups=a.groups, n_resamples=N_RESAMPLES)
+        now = difference_interval(*systems, unit=a.unit, groups=a.groups, n_resamples=N_RESAMPLES)
         found[seed] = before.p < 0.05, math.nan if now.p is None else now.p < 0.05
     return float(found[:, 0].mean()), float(found[:, 1].mean())
 
@@ -202,7 +221,7 @@ def candidates_table(title: str, cells: list[Cell]) -> str:
     return "\n".join(lines)
 
 
-def test_table(repeats: int, numbers: Iterable[int]) -> str:
+def test_table(repeats: int, numbers: Sequence[int]) -> str:
     lines = ["| two equal systems | before | now |", "| --- | ---: | ---: |"]
     kinds: list[tuple[str, Callable[[np.random.Generator], Data]]] = [
         (f"{n} + {n} trials, EER 10 %", partial(draw_trials, n_bonafide=n, n_spoof=n, eer=0.1)) for n in (20, 50, 300)
@@ -235,6 +254,9 @@ def document(repeats: int, *, numbers: tuple[int, ...]) -> str:
             coverage_table("bona fide + spoof", by_trial),
             "### By speaker",
             coverage_table("design, speakers x trials a class", by_speaker),
+            "### By attack",
+            "*Before* is the percentile bootstrap of trials, as there was none by attack.",
+            coverage_table("attacks x trials", attack_cells(repeats, [n for n in numbers if n < 100])),
             "### False findings of the paired test at p < .05",
             test_table(repeats, numbers),
         ]

@@ -104,7 +104,7 @@ def compute_times(repeats: int) -> None:
     other = pair[0] + rng.normal(0, 0.5, len(pair[0])), pair[1] + rng.normal(0, 0.5, len(pair[1]))
     print("\n1,000 resamples of the 533,928 trials of DF eval:")
     for unit, groups in (("trial", None), ("speaker", speakers)):
-        options = {"unit": unit, "groups": groups}
+        options: dict[str, Any] = {"unit": unit, "groups": groups}
         print(f"{f'interval, by {unit}':28}  {seconds(eer_interval, *pair, **options):6.2f} s")
         taken = seconds(difference_interval, *pair, *other, times=1, **options)
         print(f"{f'two systems, by {unit}':28}  {taken:6.2f} s", flush=True)

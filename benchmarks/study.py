@@ -254,7 +254,9 @@ def table(found: Mapping[str, Any]) -> str:
                     f"{diff['p_holm']:.3f}",
                 ]
             rows.append([SYSTEMS[name].title, f"{row['mean']:.2f}", deviation, *against])
-        title = f"**{set_name}** ({part['n_bonafide']:,} bona fide, {part['n_spoof']:,} spoof)"
+        basis = {row["to_reference"]["basis"] for row in part["systems"].values() if "to_reference" in row}
+        counts = f"{part['n_bonafide']:,} bona fide, {part['n_spoof']:,} spoof"
+        title = f"**{set_name}** ({'; intervals '.join([counts, *basis])})"
         lines += ["", title, "", *markdown(header, rows, rule="---:")]
     return "\n".join(lines) + "\n"
 

@@ -96,7 +96,9 @@ def prepare_asvspoof5(plan: Plan) -> None:
         if part == "eval":
             listed = protocol.replace(".score.txt", ".txt")
             plan.write(listed, as_protocol(rows))
-            entry = EvalSet(audio=audio, trials=listed, extension=".flac", keys=listed)
+            kept = f"ASVspoof5/protocols/{file}"  # with the codecs, for the figures by attack and codec
+            plan.write(kept, text_of(found))
+            entry = EvalSet(audio=audio, trials=listed, extension=".flac", keys=kept)
             evaluation = {"sets": ["ASVspoof5"], "catalogue": {"ASVspoof5": entry.model_dump()}}
         else:
             plan.protocol(part, rows, protocol, audio)

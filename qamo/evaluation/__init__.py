@@ -8,6 +8,7 @@ Imports every room below. Only `score_set.py`, `scoring_pass.py` and `check.py` 
     part_files.py   what is kept while a set is scored
     check.py        dry run: all inputs looked at, nothing written
     results.py      the end of a run: calibration, results, the table of them
+    bands.py        intervals of what is no EER: bands of DET curves, shares of trials, rank correlations
     intervals.py    how certain an EER is, and the difference between two
     seeds.py        systems trained several times: mean, deviation, difference
     quantiles.py    the beta and Student's t distribution

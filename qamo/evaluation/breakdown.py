@@ -65,14 +65,17 @@ class System:
         return self.eer.threshold if self.given_threshold is None else self.given_threshold
 
 
+ONE_CLASS = Interval(None, None, reason="one class only")
+NOT_ASKED = Interval(None, None, reason="not asked for")
+
+
 class Measured(NamedTuple):
-    """Error rates on some trials; None where a class is missing, or an interval was not asked for or cannot be had."""
+    """Error rates on some trials; None where a class is missing."""
 
     n_bonafide: int
     n_spoof: int
     eer: float | None
-    low: float | None
-    high: float | None
+    interval: Interval  # without ends where it was not asked for or cannot be had
     miss: float | None  # share of bona fide trials at or below the threshold of the whole set
     false_alarm: float | None  # share of spoofed trials above it
 
@@ -82,17 +85,16 @@ def measure(
 ) -> Measured:
     """Error rates of a system on the bona fide and spoofed trials that two masks select: (N,) bool each."""
     positive, negative = system.values[bonafide], system.values[spoof]
-    eer = low = high = None
+    eer, interval = None, ONE_CLASS
     if len(positive) and len(negative):
         eer = equal_error_rate(positive, negative).eer
+        interval = NOT_ASKED
         if n_resamples:
             unit, groups = system.units.unit, system.units.groups(bonafide, spoof)
-            low, high, *_ = eer_interval(
-                positive, negative, unit=unit, groups=groups, n_resamples=n_resamples, seed=seed
-            )
+            interval = eer_interval(positive, negative, unit=unit, groups=groups, n_resamples=n_resamples, seed=seed)
     miss = float((positive <= system.threshold).mean()) if len(positive) else None
     false_alarm = float((negative > system.threshold).mean()) if len(negative) else None
-    return Measured(len(positive), len(negative), eer, low, high, miss, false_alarm)
+    return Measured(len(positive), len(negative), eer, interval, miss, false_alarm)
 
 
 class Factor(NamedTuple):

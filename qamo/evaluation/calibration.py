@@ -181,6 +181,8 @@ def fit_files(
     identity = identity_of(score_file)
     weights = joined_digest(identity["weights"], identity["config"]) if identity else _digest_of(score_file)
     keys = read_keys(keys_file, subset=subset)
+    if keys.track and subset is None:
+        raise InputError(f"{keys_file}: a key of ASVspoof 2021 holds several subsets; name one: --subset progress")
     values = keys.align(read_scores(score_file))
     bonafide, spoof = values[keys.bonafide], values[~keys.bonafide]
     slope, offset = fit(bonafide, spoof)

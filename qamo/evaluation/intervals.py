@@ -28,7 +28,7 @@ from qamo.trials.tables import Columns
 
 LEVEL, N_RESAMPLES, SEED = 0.95, 1000, 0  # the same in every command
 UNITS = ("trial", "speaker", "attack")
-MIN_GROUPS = 5  # fewer say too little of how groups differ: no interval
+MIN_UNITS = 5  # trials, speakers or attacks of a class; fewer say too little: no interval
 METHOD = "Clopper-Pearson bounds at the effective number of trials"
 T_METHOD = "Student's t"
 
@@ -111,7 +111,7 @@ def units_of(columns: Columns, is_bonafide: np.ndarray, asked: str | None = None
         return BY_TRIAL
     codes = columns.levels(column)[1]
     fewest = _fewest(column, (codes[is_bonafide], codes[~is_bonafide]))
-    if asked or fewest >= MIN_GROUPS:
+    if asked or fewest >= MIN_UNITS:
         return Units(column, codes)
     return Units(note=f"{_too_few(column, fewest)} for an interval by {column}") if fewest > 1 else BY_TRIAL
 
@@ -138,15 +138,17 @@ def eer_interval(
     Source: Clopper and Pearson 1934 (bounds); Korn and Graubard 1998 (effective number of trials).
     """
     trials = Sorted.of(bonafide, spoof)
+    if abstains := _abstains(trials.is_bonafide):
+        return Interval(None, None, unit, len(trials.order), reason=abstains)
     variance = float(resampled_eers(trials, n_resamples=n_resamples, seed=seed).var())
     n_trials = _effective_trials(trials.eer, variance, len(bonafide), len(spoof))
     if unit == "trial":
         return Interval(*clopper_pearson(trials.eer, n_trials, n_trials, level), unit, len(bonafide) + len(spoof))
-    part = _Part.of(unit, groups, len(bonafide), len(spoof))
-    if part.fewest < MIN_GROUPS:
+    part = Part.of(unit, groups, len(bonafide), len(spoof))
+    if part.fewest < MIN_UNITS:
         return Interval(None, None, unit, part.n_groups, reason=f"{_too_few(unit, part.fewest)} for an interval")
     left_out = left_out_eers(trials, part.codes, part.n_groups)
-    n_low, n_high = _effective_groups(trials.eer, left_out, n_trials, min(len(bonafide), len(spoof)), part, level)
+    n_low, n_high = effective_groups(trials.eer, left_out, n_trials, min(len(bonafide), len(spoof)), part, level)
     return Interval(*clopper_pearson(trials.eer, n_low, n_high, level), unit, part.n_groups)
 
 
@@ -174,21 +176,20 @@ def difference_interval(
     Source: Bonett and Price 2012 (least variance); Efron and Stein 1981 (jackknife).
     """
     a, b = Sorted.of(bonafide_a, spoof_a), Sorted.of(bonafide_b, spoof_b)
+    if abstains := _abstains(a.is_bonafide):
+        return Difference(a.eer - b.eer, None, None, None, unit, len(a.order), reason=abstains)
     drawn = resampled_differences(a, b, n_resamples=n_resamples, seed=seed)
     value = a.eer - b.eer
     smaller = min(len(bonafide_a), len(spoof_a))
-    variance, df, n_units = (
-        max(float(drawn.var()), 2 / (smaller + 2) ** 2),
-        smaller - 1.0,
-        len(bonafide_a) + len(spoof_a),
-    )
+    variance = max(float(drawn.var()), 2 / (smaller + 2) ** 2)
+    df, n_units = smaller - 1.0, len(a.order)
     if unit != "trial":
-        part = _Part.of(unit, groups, len(bonafide_a), len(spoof_a))
-        if part.fewest < MIN_GROUPS:
+        part = Part.of(unit, groups, len(bonafide_a), len(spoof_a))
+        if part.fewest < MIN_UNITS:
             reason = f"{_too_few(unit, part.fewest)} for an interval"
             return Difference(value, None, None, None, unit, part.n_groups, reason=reason)
         left_out = [left_out_eers(trials, part.codes, part.n_groups) for trials in (a, b)]
-        between = _jackknife_variance(left_out[0] - left_out[1], value)
+        between = jackknife_variance(left_out[0] - left_out[1], value)
         variance = variance + between if unit == "attack" else max(variance, between)
         df, n_units = part.effective - 1, part.n_groups
     df, error = max(df, 1.0), math.sqrt(variance)
@@ -228,7 +229,7 @@ def _effective_trials(eer: float, variance: float, n_bonafide: int, n_spoof: int
     return (n_errors * n + smaller) / (n_errors + 1)
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """How the trials are parted into groups."""
 
     unit: str
@@ -238,7 +239,7 @@ class _Part(NamedTuple):
     effective: float  # groups of equal size that would vary as much, in that class (Kish 1965)
 
     @classmethod
-    def of(cls, unit: str, groups: Groups | None, n_bonafide: int, n_spoof: int) -> _Part:
+    def of(cls, unit: str, groups: Groups | None, n_bonafide: int, n_spoof: int) -> Part:
         """
         Raises:
             InputError: the groups are not one a trial.
@@ -255,8 +256,8 @@ class _Part(NamedTuple):
         return cls(unit, codes, len(distinct), _fewest(unit, groups), effective)
 
 
-def _effective_groups(
-    eer: float, left_out: np.ndarray, n_trials: float, smaller: int, part: _Part, level: float
+def effective_groups(
+    eer: float, left_out: np.ndarray, n_trials: float, smaller: float, part: Part, level: float
 ) -> tuple[float, float]:
     """How many independent trials the variance between groups amounts to, for the lower and the upper bound.
 
@@ -266,7 +267,7 @@ def _effective_groups(
 
     Source: Efron 1987 (BCa). The 3/4 was chosen by simulation.
     """
-    spread, variance = eer * (1 - eer), _jackknife_variance(left_out, eer)
+    spread, variance = eer * (1 - eer), jackknife_variance(left_out, eer)
     if part.unit == "attack":
         variance += spread / n_trials
     n = min(spread / variance, n_trials) if variance > 0 else n_trials
@@ -280,7 +281,7 @@ def _effective_groups(
     return n / _stretch(-skewness, t) ** 2, n / _stretch(skewness, t) ** 2
 
 
-def _jackknife_variance(left_out: np.ndarray, value: float) -> float:
+def jackknife_variance(left_out: np.ndarray, value: float) -> float:
     return (len(left_out) - 1) / len(left_out) * float(((left_out - value) ** 2).sum())
 
 
@@ -289,6 +290,12 @@ def _stretch(skewness: float, t: float) -> float:
     if skewness <= 0:
         return 1.0
     return (skewness + (skewness + t) / max(1 - skewness * (skewness + t), 0.2)) / t
+
+
+def _abstains(is_bonafide: np.ndarray) -> str:
+    """Why there is no interval; empty where there are trials enough."""
+    fewest = min(int(is_bonafide.sum()), int((~is_bonafide).sum()))
+    return f"{_too_few('trial', fewest)} for an interval" if fewest < MIN_UNITS else ""
 
 
 def _fewest(unit: str, groups: Groups) -> int:

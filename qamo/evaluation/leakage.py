@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError
+from qamo.quality.agreement import correlation
 from qamo.trials import tables
 
+LEAST_ORDERED, SAME_ORDER = 20, 0.995  # trials whose order is compared, and the rank correlation that is no chance
 MOST_COMPARED = 500  # recordings of one name whose bytes are compared, for each two lists
 
 
@@ -20,7 +22,8 @@ def refuse_shared_trials(
 ) -> None:
     """Raise InputError if trials with the same name and the same score are in both sets.
 
-    Names alone do not tell: `0.wav` is in more than one corpus. One system gives one recording one score.
+    Names alone do not tell: `0.wav` is in more than one corpus. One system gives one recording one score. Scores that
+    were rounded or rescaled since are known by their order among the trials of one name.
 
     Args:
         fitted, judged: names (N,) of dtype S, and scores (N,) or (N, S) of S systems.
@@ -35,6 +38,9 @@ def refuse_shared_trials(
     both = index >= 0
     same = np.zeros(len(names), bool)
     same[both] = np.isclose(scores[both], other_scores[index[both]], rtol=1e-6, atol=0).all(axis=1)
+    shared = zip(scores[both].T, other_scores[index[both]].T)
+    if both.sum() >= LEAST_ORDERED and all((correlation(*pair).spearman or 0) > SAME_ORDER for pair in shared):
+        same = both
     if n := int(same.sum()):
         raise InputError(
             f"{what} was fitted to {n} of the trials of {where} ({tables.some_of(fitted[0][same])}), so its results "

@@ -109,6 +109,7 @@ def evaluate(
         if interval.low is not None and interval.high is not None:
             row |= {"eer_low": round(100 * interval.low, 4), "eer_high": round(100 * interval.high, 4)}
             row |= {"interval_unit": interval.unit, "n_units": interval.n_units}
+        row["interval"] = "; ".join(text for text in (interval.basis, units.note) if text)
     row |= _costs(score_file, bonafide, spoof, calibrated)
     if keys.track in ("LA", "PA"):
         tdcf = pooled_min_tdcf(bonafide, spoof, keys_path, track=keys.track, subset=subset or "eval")
@@ -151,6 +152,11 @@ def table(results: dict[str, Any]) -> str:
             f"{name:14} {row['n_bonafide']:9,} {row['n_spoof']:8,} {row['eer']:7.2f} {interval:>17} {by:>16}"
             f" {tdcf:>10} {dcf:>13} {cllr:>13}"
         )
+    lines += [
+        f"interval of {name}: {row['interval']}"
+        for name, row in results["sets"].items()
+        if "too few" in row.get("interval", "")
+    ]
     return "\n".join([*lines, f"scores, weights and results: {results.get('run', '')}"])
 
 

@@ -5,10 +5,8 @@ N is the number of recordings.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -16,30 +14,19 @@ import numpy as np
 from qamo import InputError, files
 from qamo.trials.ratings import Ratings
 
-Z95 = NormalDist().inv_cdf(0.975)
-
 
 class Correlation(NamedTuple):
     n: int
     pearson: float | None
     spearman: float | None
-    low: float | None  # 95 % interval of Spearman's
-    high: float | None
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> Correlation:
-    """Pearson's and Spearman's correlation of (N,) and (N,), ties sharing their mean rank; None where undefined.
-
-    Source: the interval is that of Bonett and Wright 2000 (Psychometrika 65), by Fisher's z with variance
-    (1 + r^2 / 2) / (N - 3).
-    """
+    """Pearson's and Spearman's correlation of (N,) and (N,), ties sharing their mean rank; None where undefined."""
     if len(x) < 4 or x.min() == x.max() or y.min() == y.max():
-        return Correlation(len(x), None, None, None, None)
+        return Correlation(len(x), None, None)
     pearson = float(np.corrcoef(x, y)[0, 1])
-    spearman = float(np.corrcoef(mean_ranks(x), mean_ranks(y))[0, 1])
-    half = Z95 * math.sqrt((1 + spearman**2 / 2) / (len(x) - 3))
-    z = math.atanh(min(max(spearman, -1 + 1e-12), 1 - 1e-12))
-    return Correlation(len(x), pearson, spearman, math.tanh(z - half), math.tanh(z + half))
+    return Correlation(len(x), pearson, float(np.corrcoef(mean_ranks(x), mean_ranks(y))[0, 1]))
 
 
 def mean_ranks(values: np.ndarray) -> np.ndarray:

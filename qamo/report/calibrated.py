@@ -19,7 +19,7 @@ from qamo.evaluation.calibration import fit, llr_bounds
 from qamo.evaluation.leakage import refuse_shared_trials
 from qamo.evaluation.regression import fit_llr
 from qamo.report.page import Section
-from qamo.report.subject import Subject, key_file
+from qamo.report.subject import Subject, read_trials
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.scores import format_score, read_scores
@@ -53,7 +53,9 @@ def calibrate(subject: Subject, dev_files: Sequence[Sequence[Path]], *, fuse: bo
         )
     dev = []
     for system, (scores, keys) in zip(subject.systems, dev_files):
-        key = read_keys(key_file(keys))
+        key, subset = read_trials(keys, None)
+        if subset is not None:  # of ASVspoof 2021: what development had
+            key = read_keys(key.path, "progress")
         values = key.align(read_scores(scores))
         judged = subject.keys.name_bytes, system.values
         refuse_shared_trials((key.name_bytes, values), judged, f"the calibration of {system.label}", system.path)

@@ -81,9 +81,8 @@ def chosen_factors(subject: Subject, asked: Sequence[str] | None) -> list[Factor
 def factor_table(subject: Subject, factor: Factor) -> Table:
     """A row for each level of a column."""
     results = [breakdown.by_factor(system, factor, **subject.resampling) for system in subject.systems]
-    unit = "trial" if factor.name == subject.units.unit else subject.units.unit
     id, caption = slug(f"by-{factor.name}"), f"By {factor.name}"
-    return level_table(subject, id, caption, factor.name, results, unit=unit, sortable=True)
+    return level_table(subject, id, caption, factor.name, results, sortable=True)
 
 
 def slug(text: str) -> str:
@@ -97,31 +96,24 @@ def level_table(
     caption: str,
     name: str,
     results: list[list[tuple[str, Measured]]],
-    *,
-    unit: str | None = None,
     **options: Any,
 ) -> Table:
-    """A row for each level: counts, then for each system its EER, miss rate and false alarm rate.
-
-    Args:
-        unit: of the intervals, where it is another than the set's.
-    """
+    """A row for each level: counts, for each system its EER, miss rate and false alarm rate, and what is resampled."""
     columns = [Column(name), Column("bona fide", "count"), Column("spoof", "count")]
     for system in subject.systems:
         kinds = [("EER % [95 %]", "interval"), ("miss rate %", "rate"), ("false alarm rate %", "rate")]
         columns += [Column(title, kind, system.label) for title, kind in kinds]
+    columns.append(Column("interval"))
     rows = []
     for of_level in zip(*results):
         level, first = of_level[0]
         row: list[Any] = [level, first.n_bonafide, first.n_spoof]
         for _, measured in of_level:
-            row += [(measured.eer, measured.low, measured.high), measured.miss, measured.false_alarm]
-        rows.append(row)
-    unit = subject.units.unit if unit is None else unit
+            row += [(measured.eer, *measured.interval[:2]), measured.miss, measured.false_alarm]
+        rows.append([*row, first.interval.basis])
     origins = ["of the EER of all trials" if s.given_threshold is None else "given" for s in subject.systems]
     at = [f"{in_prose(s.threshold)} for {s.label} ({origin})" for s, origin in zip(subject.systems, origins)]
-    note = f"Miss rate and false alarm rate: at one threshold for all rows: {', '.join(at)}. Intervals: by {unit}"
-    note += "; none where a row has fewer than five in a class." if unit != "trial" else "."
+    note = f"Miss rate and false alarm rate: at one threshold for all rows: {', '.join(at)}."
     return Table(id, caption, columns, rows, note, **options)
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from eval_metrics import equal_error_rate
 from qamo.evaluation import breakdown
+from qamo.evaluation.bands import spearman_interval
 from qamo.evaluation.breakdown import System
 from qamo.quality.agreement import correlation
 from qamo.report.charts import CLASSES, SHARE_AXIS, Axis, Chart, Line, histogram_lines, rounded
@@ -39,6 +40,7 @@ def quality(subject: Subject, mos: np.ndarray, edges: Sequence[float]) -> Sectio
     found = [breakdown.interval(rated, **subject.resampling), *subject.intervals]
     eers = [(value, i.low, i.high) for value, i in zip([alone, *(s.eer.eer for s in subject.systems)], found)]
     columns: list[tuple[Column, list[Any]]] = [(Column("score"), labels), (Column("EER % [95 %]", "interval"), eers)]
+    columns.append((Column("interval"), [interval.basis for interval in found]))
     parts: list[Table | Chart | Markup] = [
         level_table(subject, "by-mos", "By MOS band", "MOS", results),
         mos_chart(mos, is_bonafide),
@@ -52,12 +54,13 @@ def quality(subject: Subject, mos: np.ndarray, edges: Sequence[float]) -> Sectio
 def correlations(subject: Subject, mos: np.ndarray) -> Table:
     """Correlations of MOS and score for each system and class."""
     columns = [Column("score of"), Column("class"), Column("trials", "count")]
-    columns += [Column("Spearman [95 %]", "number_interval"), Column("Pearson", "number")]
+    columns += [Column("Spearman [95 %]", "number_interval"), Column("interval"), Column("Pearson", "number")]
     rows = []
     for system in subject.systems:
         for (_, name), mask in zip(CLASSES, (system.is_bonafide, ~system.is_bonafide)):
             r = correlation(mos[mask], system.values[mask])
-            rows.append([system.label, name, r.n, (r.spearman, r.low, r.high), r.pearson])
+            interval = spearman_interval(mos[mask], system.values[mask], subject.units, mask)
+            rows.append([system.label, name, r.n, (r.spearman, *interval[:2]), interval.basis, r.pearson])
     caption = "Correlation of MOS with the score, within each class"
     note = "A score that took no account of quality, nor of anything that goes with it, would have none."
     return Table("mos-correlation", caption, columns, rows, note)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from eval_metrics import min_dcf, min_tdcf
+from eval_metrics import det_curve, min_dcf, min_tdcf
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import System
 from qamo.evaluation.intervals import LEVEL
@@ -106,8 +107,8 @@ def pairs(subject: Subject) -> Table:
     note = (
         "Both systems are scored on the same trials, so what is hard for both cancels. Student's t with the variance "
         f"of the paired bootstrap by trial ({subject.n_resamples:,} resamples) or, where larger, of the jackknife "
-        "over speakers or attacks. p is two-sided; Holm's is adjusted for all pairs of the table. The figures hold for "
-        "these very weights: trained again with another seed, systems differ by more."
+        "over speakers; that over attacks is added. p is two-sided; Holm's is adjusted for all pairs of the table. The "
+        "figures hold for these very weights: trained again with another seed, systems differ by more."
     )
     return Table("pairs", "Differences between systems", columns, rows, note)
 
@@ -127,7 +128,7 @@ def verdict(subject: Subject) -> str:
 
 def det_chart(subject: Subject) -> Chart:
     """DET curves of all systems on probit axes."""
-    low, high = det_range(subject)
+    low, high = det_limits(subject.systems)
     grid = np.linspace(PROBIT(low), PROBIT(high), N_DET_POINTS)
     false_alarm_rates = np.array([NormalDist().cdf(z) for z in grid])
     ends = [float(grid[0]), float(grid[-1])]
@@ -151,12 +152,16 @@ def det_chart(subject: Subject) -> Chart:
     )
 
 
-def det_range(subject: Subject) -> tuple[float, float]:
-    """The lowest and the highest rate on the axes."""
-    eers = [system.eer.eer for system in subject.systems]
-    n_bonafide = int(subject.keys.bonafide.sum())
-    least = 0.5 / min(n_bonafide, len(subject.keys) - n_bonafide)
-    return min(max(least, min(eers) / 25, 1e-5), 0.05), min(max(0.4, max(eers) * 2), 0.995)
+def det_limits(systems: Sequence[System]) -> tuple[float, float]:
+    """The lowest and the highest rate of axes that hold each curve to its end, where one rate is a single trial."""
+    low, high = 0.05, 0.4
+    for system in systems:
+        curve = det_curve(system.bonafide, system.spoof)
+        ends = np.array([curve.miss, curve.false_alarm])[:, (curve.miss > 0) & (curve.false_alarm > 0)]
+        fewest = 0.5 / max(len(system.bonafide), len(system.spoof))
+        low = min(low, 0.7 * float(ends.min()) if ends.size else fewest)
+        high = max(high, float(ends.max()) if ends.size else high, 1.5 * system.eer.eer)
+    return max(low, 1e-6), min(high, 1 - 1e-4)
 
 
 def det_line(system: System, k: int, false_alarm_rates: np.ndarray, low: float, high: float) -> Line:

@@ -81,7 +81,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "interval": lambda v: _percent(v[0]) + ("" if v[1] is None else f" [{_percent(v[1])}, {_percent(v[2])}]"),
     "signed": lambda v: _signed(v).replace("-", "−"),
     "number": _number,
-    "number_interval": lambda v: f"{v[0]:.3f} [{v[1]:.3f}, {v[2]:.3f}]",
+    "number_interval": lambda v: f"{v[0]:.3f}" + ("" if v[1] is None else f" [{v[1]:.3f}, {v[2]:.3f}]"),
     "raw_html": lambda value: "",
 }
 
@@ -141,7 +141,7 @@ def to_csv(table: Table) -> str:
 
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "×": r"$\times$", "−": "$-$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "×": r"$\times$", "−": "$-$", "±": r"$\pm$",
     "<": r"\textless{}", ">": r"\textgreater{}",
 })  # fmt: skip
 
@@ -191,10 +191,10 @@ def _best(table: Table) -> set[tuple[int, int]]:
             rivals.setdefault(column.name, []).append(j)
     for same in rivals.values():
         groups: list[list[tuple[int, int]]] = []
-        if len({columns[j].group for j in same}) > 1:
-            groups = [[(i, j) for j in same] for i in range(len(rows))]
-        elif columns and columns[0].name == "system":
+        if columns[0].name == "system":
             groups = [[(i, j) for i in range(len(rows))] for j in same]
+        elif len({columns[j].group for j in same}) > 1:
+            groups = [[(i, j) for j in same] for i in range(len(rows))]
         for group in groups:
             values = {(i, j): _value(table.rows[i][keep[j]]) for i, j in group}
             known = {cell: value for cell, value in values.items() if value is not None}

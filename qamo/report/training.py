@@ -89,6 +89,15 @@ def results_table(results: dict[str, dict[str, Any]]) -> Table:
         (Column("spoof", "count"), values("n_spoof")),
         (Column("EER % [95 %]", "interval"), eers),
     ]
-    optional = [(Column("min t-DCF", "number"), values("min_tdcf")), (Column("note"), values("note"))]
-    columns += [(column, cells) for column, cells in optional if any(cells)]
-    return Table.of_columns("results", "Results of the run", columns)
+    optional = [
+        (Column("interval"), values("interval")),
+        (Column("min t-DCF", "number"), values("min_tdcf")),
+        (Column("act DCF", "number"), values("act_dcf")),
+        (Column("min DCF", "number"), values("min_dcf")),
+        (Column("Cllr", "number"), values("cllr")),
+        (Column("min Cllr", "number"), values("min_cllr")),
+        (Column("note"), values("note")),
+    ]
+    columns += [(column, cells) for column, cells in optional if any(cell is not None for cell in cells)]
+    note = "Act DCF and Cllr: of log-likelihood ratios that were fitted on the dev set. Cllr in bits."
+    return Table.of_columns("results", "Results of the run", columns, note if any(values("act_dcf")) else "")

@@ -182,7 +182,12 @@ class ResultRow(TypedDict, total=False):
     eer: float
     eer_low: float
     eer_high: float
+    interval: str  # what was resampled, or why there are no ends
     min_tdcf: float
+    act_dcf: float
+    min_dcf: float
+    cllr: float
+    min_cllr: float
 
 
 class _Sets(TypedDict):

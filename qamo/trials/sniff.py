@@ -74,8 +74,8 @@ def sniff(path: Path | str, *, numbers: bool = False) -> Form:
         if file.read(4) == text.ZIP and path.suffix.lower() != ".xlsx":
             return _archive(path)
     lines = text.head(path, 12)
-    if lines and (path.suffix.lower() == ".json" or re.match(r'\{\s*"[^"]+"\s*:', lines[0][1])):
-        _refuse_json(path)
+    if lines and (path.suffix.lower() in (".json", ".jsonl") or re.match(r'[\[{]\s*\{?\s*"[^"]+"\s*:', lines[0][1])):
+        _refuse_json(path, [content for _, content in lines])
     above, separator = 0, None
     for number, line in lines:
         if re.fullmatch(r"sep=.", line.lower()):
@@ -225,10 +225,11 @@ def _archive(path: Path) -> Form:
             f"{path}: expected an .npz of arrays of names and numbers, without Python objects; "
             f"try: np.savez(path, names=names.astype(str), scores=scores.astype(float))"
         ) from None
+    columns = {name: array[:, 0] if array.shape[1:] == (1,) else array for name, array in columns.items()}
     lengths = {array.shape for array in columns.values()}
     if len(lengths) != 1 or len(next(iter(lengths))) != 1:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in columns.items())
-        raise InputError(f"{path}: expected one-dimensional arrays of one length, got {shapes or 'none'}")
+        raise InputError(f"{path}: expected one-dimensional arrays of one length, got {shapes or 'none'}{_pairs(path)}")
     if "name" not in columns:
         named = [name for name, array in columns.items() if array.dtype.kind in "US" and ROLE_OF.get(name) is None]
         named += ["names"] if "names" in columns else []
@@ -238,6 +239,20 @@ def _archive(path: Path) -> Form:
     return Form(path, None, list(made), [tables.text_of(array[0]) for array in made.values() if len(array)], 0, made)
 
 
+def _pairs(path: Path) -> str:
+    """How to convert names with two logits each; empty for other arrays."""
+    with np.load(path, allow_pickle=False) as arrays:
+        pairs = [name for name in arrays.files if arrays[name].shape[1:] == (2,)]
+        names = [name for name in arrays.files if arrays[name].ndim == 1 and arrays[name].dtype.kind in "US"]
+    if len(pairs) != 1 or not names:
+        return ""
+    rows = f'zip(a["{names[0]}"], a["{pairs[0]}"].tolist())'
+    program = f"import sys,numpy; a = numpy.load(sys.argv[1]); [print(n, y - x) for n, (x, y) in {rows}]"
+    return "; two logits? if the second is that of bona fide speech (else x - y), " + text.converted(
+        f"python3 -c '{program}'", path, ".scores.txt"
+    )
+
+
 def _texts(array: np.ndarray) -> np.ndarray:
     """An array as texts that read back to the same values."""
     if array.dtype.kind == "S":
@@ -245,6 +260,12 @@ def _texts(array: np.ndarray) -> np.ndarray:
     return np.array([str(value).encode() for value in array.tolist()], "S" if len(array) else "S1")
 
 
-def _refuse_json(path: Path) -> None:
-    program = "import json,sys; [print(*row) for row in json.load(open(sys.argv[1])).items()]"
+def _refuse_json(path: Path, lines: list[str]) -> None:
+    """Refuse one object of names and scores, a list of records, or a record a line."""
+    rows = "json.load(open(sys.argv[1])).items()"
+    if lines[0].lstrip().startswith("["):
+        rows = "map(dict.values, json.load(open(sys.argv[1])))"
+    elif len(lines) > 1 and all(line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines[:2]):
+        rows = "(json.loads(line).values() for line in open(sys.argv[1]))"
+    program = f"import json,sys; [print(*row) for row in {rows}]"
     raise InputError(f"{path}: JSON; " + text.converted(f"python3 -c '{program}'", path, ".from_json.txt"))

@@ -283,7 +283,7 @@ def asvspoof5(root: Path) -> None:
         names = [f"{letter}_{i:010d}" for i in range(6)]
         touch(root / folder, [f"{n}.flac" for n in names])
         lines = [
-            f"{letter}_4850 {n} F - - - AC1 {'A05 spoof' if i % 2 else 'bonafide bonafide'} -\n"
+            f"{letter}_4850 {n} F C01 - - AC1 {'A05 spoof' if i % 2 else 'bonafide bonafide'} -\n"
             for i, n in enumerate(names)
         ]
         (root / f"ASVspoof5.{name}.tsv").write_text("".join(lines))
@@ -298,6 +298,8 @@ def test_asvspoof_5_comes_with_a_config_that_main_runs_by(tmp_path, capsys):
     assert prepare.main(words) == 0
     cfg = load_config(to / "ASVspoof5" / "config.yaml")
     assert cfg.eval.sets == ["ASVspoof5"]
+    keys = read_keys(cfg.data.protocols_path / cfg.eval.catalogue["ASVspoof5"].keys)
+    assert keys.columns["codec"] == ["C01"] * 6
     trials = read_protocol(cfg.data.protocols_path / cfg.data.train_protocol)
     assert trials.bonafide.tolist() == [True, False] * 3
     assert trials.mos.tolist() == [2, 2.25, 2.5, 2.75, 3, 3.25]

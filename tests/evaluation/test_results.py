@@ -22,6 +22,7 @@ def test_the_row_of_asvspoof_2021_la_equals_the_official_package(tmp_path):
     assert row["eer"] == pytest.approx(16.781135531135533, abs=5e-5)
     assert row["min_tdcf"] == pytest.approx(0.5630890554664428, abs=1e-6)
     assert row["eer_low"] < row["eer"] < row["eer_high"]
+    assert row["interval"] == "by speaker, 67 speakers"
     for name in ("LA-C012-eval.npy", "ASV"):  # without the organisers' files there is an EER and no t-DCF
         (tmp_path / "keys" / "LA" / name).rename(tmp_path / name)
     alone = evaluate(tmp_path / "scores" / "LA_plain.txt", keys, "eval", n_failed=0, n_resamples=0, seed=0)
@@ -69,3 +70,17 @@ def test_a_row_says_what_the_dev_calibration_is_worth_on_the_set(tmp_path):
     other = evaluate(tmp_path / "set.txt", tmp_path / "set.csv", None, **options)
     assert "cllr" not in other  # a calibration of another detector says nothing of these scores
     assert other["min_cllr"] == row["min_cllr"]
+
+
+def test_an_interval_that_could_not_be_had_or_not_by_speaker_has_its_reason_below_the_table(tmp_path):
+    for name, n, n_speakers in (("small", 8, 4), ("few", 60, 3)):
+        rows = [f"{name}{i},s{i // 2 % n_speakers},{'real' if i % 2 else 'fake'}\n" for i in range(n)]
+        (tmp_path / f"{name}.csv").write_text("file,speaker,label\n" + "".join(rows))
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name}{i} {i % 2 + i / 90}\n" for i in range(n)))
+    rows = {
+        name: evaluate(tmp_path / f"{name}.txt", tmp_path / f"{name}.csv", None, n_failed=0, n_resamples=50)
+        for name in ("small", "few")
+    }
+    said = table({"run": "r", "sets": rows})
+    assert "interval of small: too few trials (4) for an interval" in said
+    assert "interval of few: by trial, 60 trials; too few speakers (3) for an interval by speaker" in said

@@ -68,7 +68,8 @@ def test_the_card_gives_the_figures_of_the_run(folder, trained_run):
     card = (folder / "README.md").read_text()
     sets = json.loads((trained_run / "results.json").read_text())["sets"]
     for name, row in sets.items():
-        assert f"| {name} | {row['n_bonafide']} | {row['n_spoof']} | {row['eer']:.2f} | {row['eer_low']:.2f} to" in card
+        assert f"| {name} | {row['n_bonafide']} | {row['n_spoof']} | {row['eer']:.2f} |" in card
+        assert f"({row['interval']}) |" in card
     known = calibration.read(trained_run / "calibration.json")
     assert f"the threshold is {known.threshold():.4f}" in " ".join(card.split())
     assert "| train | train.txt | 24 | 8 |" in card

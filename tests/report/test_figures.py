@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import inference
 import report
 from eval_metrics import cllr_bits, equal_error_rate
+from qamo.evaluation.breakdown import System
+from qamo.report.rates import det_limits
 from qamo.report.tables import Column, Table, to_latex
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
@@ -53,6 +57,13 @@ def test_ratios_are_written_and_their_costs_shown_and_fusion_beats_both(sets):
     assert rows["fusion"]["dev bona fide"] == "100"
 
 
+def test_dev_scores_that_are_the_judged_ones_rescaled_are_refused(sets, capsys):
+    rows = [line.split() for line in (sets / "ev_a.txt").read_text().splitlines()]
+    (sets / "scaled.txt").write_text("".join(f"{name} {1 / (1 + np.exp(-float(score))):.4f}\n" for name, score in rows))
+    assert report.main([*ARGS, "--calibrate-on", "scaled.txt", "ev.txt", *DEV[3:]]) == 2
+    assert "the calibration of a was fitted to 600 of the trials of ev_a.txt" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -71,6 +82,24 @@ def test_leakage_and_what_is_missing_are_refused(sets, capsys, args, said):
     assert report.main([*ARGS, *args]) == 2
     assert said in capsys.readouterr().err
     assert not (sets / "r.html").exists()
+
+
+def test_a_key_of_asvspoof_2021_calibrates_on_its_subset_progress(sets, capsys):
+    rng = np.random.default_rng(0)
+    rows, scores = [], []
+    for i in range(400):
+        label, subset = "spoof" if i % 2 else "bonafide", ("eval", "progress", "hidden")[i % 3]
+        rows.append(f"LA_{i % 9:04} LA_E_{i} alaw x {'A07' if i % 2 else 'bonafide'} {label} notrim {subset}\n")
+        scores.append(f"LA_E_{i} {rng.normal() - i % 2}\n")
+    (sets / "trial_metadata.txt").write_text("".join(rows))
+    (sets / "s.txt").write_text("".join(scores))
+    words = ["s.txt", "--keys", "trial_metadata.txt", "--calibrate-on", "s.txt", "trial_metadata.txt"]
+    assert report.main([*words, "-o", "r.html", "--csv", "csv"]) == 0
+    (row,) = csv.DictReader((sets / "csv" / "calibration.csv").open())
+    assert int(row["dev bona fide"]) + int(row["dev spoof"]) == 133
+    assert inference.main(["--calibrate", "s.txt", "trial_metadata.txt", "-o", "c.json"]) == 2
+    assert "name one: --subset progress" in capsys.readouterr().err
+    assert inference.main(["--calibrate", "s.txt", "trial_metadata.txt", "--subset", "progress", "-o", "c.json"]) == 0
 
 
 def test_figures_are_drawn_in_three_formats_and_the_same_input_gives_the_same_bytes(sets):
@@ -97,3 +126,32 @@ def test_the_lowest_rate_is_bold_and_long_tables_break_over_pages():
     assert text.startswith("\\begin{longtable}")
     assert text.count(r"\textbf{10.00}") == 60
     assert "\\endfirsthead" in text
+    sets = [Column("system"), Column("EER %", "rate", "one"), Column("EER %", "rate", "two")]
+    text = to_latex(Table("t", "T", sets, [["a", 0.1, 0.4], ["b", 0.2, 0.3]]))  # the best system of each set
+    assert r"a & \textbf{10.00} & 40.00 \\" in text
+    assert r"b & 20.00 & \textbf{30.00} \\" in text
+
+
+def test_a_choice_of_tables_goes_into_the_files_and_an_unknown_one_is_refused(sets, capsys):
+    assert report.main([*ARGS, "--tables", "pairs", "--csv", "csv", "--latex", "r.tex", "--md", "r.md"]) == 0
+    assert [path.name for path in (sets / "csv").iterdir()] == ["pairs.csv"]
+    assert (sets / "r.tex").read_text().count(r"\label{") == (sets / "r.md").read_text().count("**") // 2 == 1
+    (sets / "r.html").unlink()
+    assert report.main([*ARGS, *DEV, "--tables", "pears"]) == 2
+    assert "--tables: no table pears; there are pooled, pairs" in capsys.readouterr().err
+    assert not list(sets.glob("r.html")) + list(sets.glob("*.llr.txt"))
+
+
+def test_a_det_curve_reaches_its_ends(sets):
+    """One trial of each class at the wrong end: the axes must hold miss and false alarm rates of nearly all."""
+    good = np.append(np.linspace(1, 2, 199), -9.0)
+    bad = np.append(np.linspace(-2, -1, 99), 9.0)
+    low, high = det_limits([System("s", Path("s"), np.concatenate([good, bad]), np.arange(300) < 200)])
+    assert low < 1 / 200
+    assert high == pytest.approx(1 - 1e-4) or high >= 0.99
+
+
+def test_sets_that_are_not_in_a_row_are_refused_and_not_taken_for_systems_of_one(sets, capsys):
+    with pytest.raises(SystemExit):
+        report.main(["ev_a.txt", "--keys", "ev.txt", "--worst", "3", "dev_a.txt", "--keys", "dev.txt", "-o", "r.html"])
+    assert "--keys twice" in capsys.readouterr().err

@@ -65,7 +65,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_system(runs, built_corpus, t
     assert float(first["average of sets EER"]) == pytest.approx(statistics.mean(averages))
     rows = table(tmp_path / "csv", "differences-by-sets")
     assert [row["set"] for row in rows] == ["seen", "wild"]
-    assert all(float(row["p, Holm"]) >= float(row["p"]) for row in rows)
+    assert all(row["p"] == row["p, Holm"] == "" or float(row["p, Holm"]) >= float(row["p"]) for row in rows)
+    assert [row["interval"] for row in rows] == ["too few trials (4) for an interval", "by trial, 10 trials"]
 
 
 def test_labels_name_the_systems_and_one_seed_twice_is_refused(runs, tmp_path, capsys):
@@ -88,6 +89,10 @@ def test_further_sets_come_by_their_files(tmp_path):
         v = keys.align(read_scores(folder / "a.txt"))
         parts.append((v[keys.bonafide], v[~keys.bonafide]))
         assert float(first[f"{folder.name} EER"]) == equal_error_rate(*parts[-1]).eer
+    assert run(*words, *further[1:3], "--keys", sets[1], "-o", tmp_path / "s.html", "--csv", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "systems-by-sets.csv").read_text() == (
+        tmp_path / "csv" / "systems-by-sets.csv"
+    ).read_text()
     pooled = equal_error_rate(*(np.concatenate(both) for both in zip(*parts))).eer
     assert float(first["pooled trials EER"]) == pooled
 

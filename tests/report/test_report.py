@@ -351,6 +351,9 @@ def test_a_run_shows_its_curves_its_centroids_and_where_its_recordings_lie(train
     shown = table(tmp_path / "csv", "results")
     assert [row["set"] for row in shown] == list(found)
     assert [float(row["EER"]) for row in shown] == pytest.approx([row["eer"] / 100 for row in found.values()])
+    for name, key in (("Cllr", "cllr"), ("min Cllr", "min_cllr"), ("act DCF", "act_dcf"), ("min DCF", "min_dcf")):
+        assert [float(row[name]) for row in shown] == [row[key] for row in found.values()]
+    assert [row["interval"] for row in shown] == [row["interval"] for row in found.values()]
     if (folder / "calibration.json").exists():  # its dev threshold is where decisions are counted
         threshold = json.loads((folder / "calibration.json").read_text())["eer_threshold"]
         assert float(table(tmp_path / "csv", "pooled")[0]["given threshold"]) == pytest.approx(threshold)

@@ -6,6 +6,7 @@ import gzip
 import logging
 import re
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -107,6 +108,19 @@ def test_arrays_are_scores_and_keys_too(tmp_path, plain):
     np.savez(path, names=np.array(NAMES, object), scores=np.array(SCORES))
     with pytest.raises(InputError, match="without Python objects"):
         read_scores(path)
+    np.savez(path, names=np.array(NAMES), scores=np.array(SCORES)[:, None])  # as a network gives them
+    assert plain.align(read_scores(path)).tolist() == SCORES
+
+
+def test_arrays_of_two_logits_are_refused_with_the_line_that_converts_them(tmp_path, plain):
+    path = tmp_path / "two.npz"
+    np.savez(path, utt=np.array(NAMES), logits=np.column_stack([-np.array(SCORES), SCORES]))
+    with pytest.raises(InputError, match="two logits") as error:
+        read_scores(path)
+    (command,) = re.findall(r"try: (.*)$", str(error.value))
+    command = command.replace("python3", sys.executable)  # which has NumPy
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
+    assert (plain.align(read_scores(tmp_path / "two.scores.txt")) / 2).tolist() == SCORES
 
 
 @pytest.mark.parametrize(
@@ -121,6 +135,8 @@ def test_arrays_are_scores_and_keys_too(tmp_path, plain):
         lines("{n} {s}") + "LA_E_9 0.5\n",
         lines("{n},{m}", "file,spoof_score\n"),
         '{"LA_E_1": 1.5, "LA_E_2": -2.25, "LA_E_3": 0.5, "LA_E_4": -0.125}\n',
+        lines('{{"file": "{n}", "score": {s}}}'),
+        "[" + lines('{{"file": "{n}", "score": {s}}},').rstrip(",\n") + "]\n",
     ],
 )
 def test_what_is_refused_says_the_line_that_converts_it_and_that_line_does(tmp_path, plain, content):
