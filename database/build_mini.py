@@ -3,9 +3,9 @@
     python database/build_mini.py                     # full: database/mini
     python database/build_mini.py --size quick        # a quarter of it: database/mini-quick
 
-Five sets in the ASVspoof and In-the-Wild layouts, training and dev set with MOS, a data card (README.md) and a
-manifest with checksums. No root, nothing installed. The same seed gives the same bytes whatever --jobs is; a build
-that was cut off goes on where it was; what was downloaded once is not fetched again.
+Five sets in the ASVspoof and In-the-Wild layouts, MOS protocols, a data card (README.md) and a manifest with
+checksums. No root, nothing installed. The same seed gives the same bytes whatever --jobs is; a build that was
+cut off goes on where it was; what was downloaded once is not fetched again.
 """
 
 from __future__ import annotations
@@ -98,10 +98,9 @@ def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: 
     n_bonafide = sum(clip.bonafide for clip in clips)
     log.info("making %d bona fide and %d spoofed clips", n_bonafide, len(clips) - n_bonafide)
     _synthesise(out, clips, flite, jobs)
-    judged = [clip for clip in clips if clip.set_name in recipe.RATED]
-    log.info("predicting the MOS of %s", " and ".join(recipe.RATED))
-    scores = predict_files([out / clip.path for clip in judged], "distillmos", jobs=jobs, cache=out / "mos.cache")
-    rated = {clip.path: round(float(score), 4) for clip, score in zip(judged, scores)}
+    log.info("predicting their MOS")
+    scores = predict_files([out / clip.path for clip in clips], "distillmos", jobs=jobs, cache=out / "mos.cache")
+    rated = {clip.path: round(float(score), 4) for clip, score in zip(clips, scores)}
     card.write_lists(out, sets, clips, rated)
     card.write_readme(out, identity, sets, clips, rated, packages, missing)
     _write_manifest(out, identity)

@@ -22,19 +22,20 @@ TEMPLATE = "card.md.j2"
 
 
 def write_lists(out: Path, sets: list[SetPlan], clips: list[Clip], mos: dict[str, float]) -> None:
-    """Protocols, with a MOS column where `mos` has the set's clips; for the In-the-Wild layout a list and meta.csv."""
+    """Protocols with a MOS column; for the In-the-Wild layout a list, meta.csv, and the MOS of its files."""
     for plan in sets:
         mine = [clip for clip in clips if clip.set_name == plan.name]
         rows = [Row(clip.speaker, clip.name, clip.attack, clip.bonafide) for clip in mine]
-        rated = [format_mos(clip.name, mos[clip.path]) for clip in mine if clip.path in mos]
+        rated = [format_mos(clip.name, mos[clip.path]) for clip in mine]
         path, keys = out / plan.protocol, out / OOD_KEYS
         path.parent.mkdir(parents=True, exist_ok=True)
         if not plan.wild:
-            write_text(path, as_protocol(rows, rated or None))
+            write_text(path, as_protocol(rows, rated))
             continue
         keys.mkdir(parents=True, exist_ok=True)
         write_text(path, as_list(row.name for row in rows))
         write_text(keys / "meta.csv", as_meta(rows, speakers=True))
+        write_text(keys / "meta.score.txt", as_meta(rows, rated, speakers=True))
         write_text(keys / "engines.csv", as_csv([("file", "attack"), *((row.name, row.attack) for row in rows)]))
 
 
@@ -107,8 +108,6 @@ def _mos_table(by_set: dict[str, list[Clip]], mos: dict[str, float]) -> str:
     edges = np.arange(1, 5.01, 0.5)
     rows = []
     for name, mine in by_set.items():
-        if not all(clip.path in mos for clip in mine):
-            continue
         for bonafide in (True, False):
             values = np.array([mos[clip.path] for clip in mine if clip.bonafide == bonafide])
             counts = Counter(np.clip(np.digitize(values, edges) - 1, 0, len(edges) - 2).tolist())
