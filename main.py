@@ -132,7 +132,8 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     torch.manual_seed(cfg.seed)  # initial weights
     detector = build_detector(cfg.model)
     detector.frontend_chunks = cfg.train.frontend_chunks
-    feature_cache.attach(detector, cfg.run, cfg.train.precision)
+    n_waves = len(data.train) + len(data.dev)
+    feature_cache.attach(detector, cfg.run, cfg.train.precision, n_waves=n_waves, window=cfg.data.window_samples)
     folder.begin(cfg, fabric, data.facts, detector)
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)

@@ -27,6 +27,7 @@ from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import with_added
 from qamo.config.parts import ModelConfig
+from qamo.networks.asp import ASP
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.contract import BackEnd, FrontEnd, Head
 from qamo.networks.digests import meanwhile
@@ -51,7 +52,7 @@ from qamo.training.folder import MODEL
 log = logging.getLogger(__name__)
 
 FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
-BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net}
+BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net, "asp": ASP}
 HEADS: dict[str, Callable[..., Head]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
 FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
 

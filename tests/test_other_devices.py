@@ -30,8 +30,9 @@ from qamo.training.step_log import StepLog
 from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
 
 DISTILLMOS = {**LFCC, "model.frontend": "distillmos", "model.distillmos.freeze": False}
-FRONTENDS = {"lfcc": LFCC, "xlsr": XLSR, "distillmos": DISTILLMOS}
-BACKENDS = {"conformer_tcm": {}, "nes2net": {"model.nes2net.n_groups": 2, "model.nes2net.scale": 2}}
+WEIGHTED = {**XLSR, "model.xlsr.layers": "weighted"}
+FRONTENDS = {"lfcc": LFCC, "xlsr": XLSR, "xlsr weighted": WEIGHTED, "distillmos": DISTILLMOS}
+BACKENDS = {"conformer_tcm": {}, "nes2net": {"model.nes2net.n_groups": 2, "model.nes2net.scale": 2}, "asp": {}}
 # Operations after which Python holds a number or a size that a GPU computed.
 WAITS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select", "unique", "bincount")
 

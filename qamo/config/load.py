@@ -25,7 +25,11 @@ log = logging.getLogger(__name__)
 # Old names of keys, which are still accepted, and their names of today, in the same section.
 RENAMED = {"data.rawboost.share": "data.rawboost.probability"}
 # Keys that came later, and what runs and checkpoints that were made before them did.
-ADDED = {"model.conformer_tcm.init": "independent"}
+ADDED = {
+    "model.conformer_tcm.init": "independent",
+    **{f"model.{part}.layers": "last" for part in ("xlsr", "distillmos")},
+    **{f"model.{part}.features": "float32" for part in ("xlsr", "distillmos")},
+}
 WIDTH, LONGEST_LEFT = 120, 40  # columns of the YAML that is written, and of a line whose comment stands beside it
 HEADER = """\
 Every setting, with what it means. A YAML file for --config needs only the keys that differ from the defaults.

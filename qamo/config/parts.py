@@ -7,16 +7,38 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from qamo.config.keys import Section, architecture, free, is_section, loss, scoring, training
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
-Layers = Annotated[int, Field(ge=1, le=1000)]
+NLayers = Annotated[int, Field(ge=1, le=1000)]
+
+
+def _layers(value: Any) -> Any:
+    listed = isinstance(value, list) and all(type(number) is int and 0 <= number <= 1000 for number in value)
+    if value in ("last", "weighted") or (listed and value and value == sorted(set(value))):
+        return value
+    raise ValueError(f"expected last, weighted, or increasing numbers of layers such as [5, 9, 12], found {value}")
+
+
+Layers = Annotated[Literal["last", "weighted"] | list[Annotated[int, Field(ge=0, le=1000)]], BeforeValidator(_layers)]
+Features = Literal["float32", "float16"]
+OF_LAYERS = (
+    "last; [5, 9, 12, 18]: side by side, by number; weighted: sum of all, 0 too, with learned weights. Layers above "
+    "the highest one are not computed"
+)
+OF_FEATURES = "float16: round the features of a frozen front end, which halves what run.feature_cache takes"
 
 
 class FrontEnd(Section):
     """A front end's keyword arguments."""
+
+    @model_validator(mode="after")
+    def _rounds_frozen_features(self) -> FrontEnd:
+        if getattr(self, "features", "float32") == "float16" and not getattr(self, "freeze", True):
+            raise ValueError("features: float16 is for a frozen front end; set freeze to true, or features to float32")
+        return self
 
 
 class BackEnd(Section):
@@ -41,10 +63,12 @@ class XLSRConfig(FrontEnd):
         "sdpa", "sdpa: fused, faster on a CPU, equal to 1e-5; eager: the steps of fairseq"
     )
     gradient_checkpointing: bool = free(False, "recompute layers in the backward pass: less memory, equal gradients")
+    layers: Layers = architecture("last", OF_LAYERS)
+    features: Features = architecture("float32", OF_FEATURES)
     hidden_size: Size | None = architecture(
         None, "width of a transformer layer; null here and below: as the weights' file has it, else as XLS-R 300M"
     )
-    n_layers: Layers | None = architecture(None, "transformer layers; fewer than the file has: the first ones")
+    n_layers: NLayers | None = architecture(None, "transformer layers; fewer than the file has: the first ones")
     n_heads: Size | None = architecture(None, "attention heads")
     ffn_size: Size | None = architecture(None, "width of the feed-forward blocks")
     conv_size: Size | None = architecture(None, "channels of the convolutional encoder")
@@ -87,6 +111,8 @@ class DistillMOSConfig(FrontEnd):
 
     freeze: bool = training(True, "true: keep the pretrained weights; false: fine-tune them")
     n_layers: int = architecture(7, "transformer layers of the encoder that are used, 1 to 7", ge=1, le=7)
+    layers: Layers = architecture("last", OF_LAYERS)
+    features: Features = architecture("float32", OF_FEATURES)
 
 
 class ConformerTCMConfig(BackEnd):
@@ -114,6 +140,14 @@ class Nes2NetConfig(BackEnd):
     scale: int = architecture(8, "parts of the inner Res2Net block", ge=1, le=65_536)
     dilation: int = architecture(2, "dilation of the convolutions, frames", ge=1, le=65_536)
     se_ratio: int = architecture(1, "bottleneck ratio of squeeze-excitation", ge=1, le=65_536)
+
+
+class ASPConfig(BackEnd):
+    """Back end ASP: attentive statistics pooling."""
+
+    projection_size: int = architecture(256, "features after the linear projection", ge=1, le=65_536)
+    attention_size: int = architecture(128, "hidden units of the attention", ge=1, le=65_536)
+    embedding_size: int = architecture(144, "size of the embedding", ge=1, le=65_536)
 
 
 class QAMOConfig(Head):
@@ -183,6 +217,7 @@ class ModelConfig(Section):
     distillmos: DistillMOSConfig = DistillMOSConfig()
     conformer_tcm: ConformerTCMConfig = ConformerTCMConfig()
     nes2net: Nes2NetConfig = Nes2NetConfig()
+    asp: ASPConfig = ASPConfig()
     qamo: QAMOConfig = QAMOConfig()
     oc_softmax: OCSoftmaxConfig = OCSoftmaxConfig()
     wce: WCEConfig = WCEConfig()

@@ -79,6 +79,7 @@ class PlainDistillMOS(nn.Module):
         network: Any = frontend.network
         self.stem = _Stem(network.cnn)
         self.head = network.transformer_pool_attn
+        self.at, self.mix = frontend.at, frontend.mix
         reach = distillmos._REACH
         with torch.no_grad():
             silence = self.stem(torch.zeros(1, 4 * reach * distillmos._SPECTRUM_HOP))
@@ -96,11 +97,8 @@ class PlainDistillMOS(nn.Module):
         heard = self.stem(F.pad(x, (0, n_computed * hop - n_samples)))[:, :, :n_kept]
         steady = self.steady.expand(wave.shape[0], -1, N_FRAMES - n_kept - reach)
         x = torch.cat([heard, steady, self.tail.expand(wave.shape[0], -1, -1)], dim=2)
-        x = head.transformer.norm(head.norm_input(x)).transpose(1, 2)
-        x = head.transformer.position_encoding(head.transformer.linear_proj(x))
-        for layer in head.transformer.transformer_encoder.layers:
-            x = layer(x)
-        return x[:, : (n_samples + FRAME_SAMPLES - 1) // FRAME_SAMPLES + 1]
+        x = distillmos.encoded(head, x, self.at)
+        return self.mix(x[:, : (n_samples + FRAME_SAMPLES - 1) // FRAME_SAMPLES + 1])
 
 
 class _Stem(nn.Module):

@@ -13,6 +13,8 @@ weights are read without running what they hold. Imports the ground, `config` an
     xlsr.py           XLS-R (wav2vec 2.0) as a front end
     xlsr_files.py     where XLS-R's weights come from, and their names in fairseq and transformers
     xlsr_recipe.py    what such a file says of its network: followed, or refused
+    layers.py         which layers of an encoder a front end gives
+    asp.py            attentive statistics pooling
     lfcc.py           LFCC front end
     distillmos.py     DistillMOS as a front end and as a quality predictor
     conformer_tcm.py  Conformer with temporal-channel modelling

@@ -5,7 +5,7 @@ A convolution stem over the compressed complex spectrogram, then a transformer w
 What the stem makes of the padding does not depend on the wave, so here it is computed once on a short silence and
 filled in; the result equals the package's own forward to rounding.
 
-Shapes: B utterances, T samples at 16 kHz, F frames, D = 200.
+Shapes: B utterances, T samples at 16 kHz, F frames, L layers, D features.
 Source: Stahl and Gamper, Distillation and Pruning for Scalable Self-Supervised Representation-Based Speech Quality
 Assessment, 2025.
 """
@@ -25,7 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qamo import InputError
+from qamo.networks.layers import Layered, cut
 
+WIDTH = 200  # of the transformer
 MAX_SAMPLES = 122_880  # 7.68 s: the padded length
 N_FRAMES = 384  # frames of the padded length
 FRAME_SAMPLES = 320  # 20 ms between frames
@@ -62,8 +64,10 @@ def weights_path() -> str:
     return DEFAULT_WEIGHTS_CHKPT
 
 
-def hidden_states(network: nn.Module, wave: Tensor, n_layers: int | None = None) -> Tensor:
-    """States after the first `n_layers` transformer layers (all when None): (B, T) -> (B, 384, 200).
+def hidden_states(network: nn.Module, wave: Tensor, at: Sequence[int] | None = None) -> Tensor:
+    """States after the last transformer layer: (B, T) -> (B, 384, 200).
+
+    With `at` those of these numbers, (B, 384, len(at), 200): 0 enters the layers, k is what the k-th gives.
 
     Raises:
         InputError: the wave is longer than 7.68 s or shorter than 5 ms.
@@ -77,11 +81,16 @@ def hidden_states(network: nn.Module, wave: Tensor, n_layers: int | None = None)
     net: Any = network
     head = net.transformer_pool_attn
     features = _stem(net.cnn, wave / (wave.abs().amax(dim=1, keepdim=True) + 1e-8))  # (B, 1024, 384)
+    return encoded(head, features, at)
+
+
+def encoded(head: Any, features: Tensor, at: Sequence[int] | None) -> Tensor:
+    """What the transformer makes of the stem's features (B, 1024, 384), as `hidden_states` returns it."""
     x = head.transformer.norm(head.norm_input(features)).transpose(1, 2)
-    x = head.transformer.position_encoding(head.transformer.linear_proj(x))
-    for layer in head.transformer.transformer_encoder.layers[:n_layers]:
-        x = layer(x)
-    return x
+    every = [head.transformer.position_encoding(head.transformer.linear_proj(x))]
+    for layer in head.transformer.transformer_encoder.layers:
+        every.append(layer(every[-1]))
+    return every[-1] if at is None else torch.stack([every[n] for n in at], dim=2)
 
 
 def opinions(network: nn.Module, wave: Tensor) -> Tensor:
@@ -118,8 +127,9 @@ def segments_of(wave: np.ndarray) -> list[np.ndarray]:
     return [wave[start : start + MAX_SAMPLES] for start in starts]
 
 
-class DistillMOS(nn.Module):
-    """Front end: the encoder of DistillMOS, (B, T) -> (B, F, 200), F = ceil(T / 320) + 1 and at most 384.
+class DistillMOS(Layered):
+    """Front end: the encoder of DistillMOS, (B, T) -> (B, F, D), F = ceil(T / 320) + 1 and at most 384; D is 200, or
+    200 for each layer that is asked for.
 
     66,800 samples give 210 frames. The parts that only the opinion score needs are left out. Batch norms keep their
     statistics in training too: about half of the frames are padding. No dropout anywhere. It computes in float32
@@ -128,19 +138,28 @@ class DistillMOS(nn.Module):
     Args:
         freeze: keep the weights as they are and compute no gradient.
         n_layers: transformer layers to keep, of 7.
+        layers: last, weighted, or numbers of hidden states (`qamo.networks.layers`).
+        features: float32, or float16, to which they are rounded.
     """
 
-    dim = 200
     mixed = False
 
-    def __init__(self, *, freeze: bool = True, n_layers: int = 7):
+    def __init__(
+        self,
+        *,
+        freeze: bool = True,
+        n_layers: int = 7,
+        layers: str | Sequence[int] = "last",
+        features: str = "float32",
+    ):
         super().__init__()
         self.frozen = freeze
         self.network = load_network()
         head: Any = self.network.transformer_pool_attn
-        head.transformer.transformer_encoder.layers = head.transformer.transformer_encoder.layers[:n_layers]
+        n_kept = self.choose(layers, n_layers, WIDTH, features, "model.distillmos")
+        cut(head.transformer.transformer_encoder, n_kept, closing_norm=False)
         del head.pool, head.norm_trans
-        self.requires_grad_(not freeze)
+        self.network.requires_grad_(not freeze)
 
     def train(self, mode: bool = True) -> DistillMOS:
         """Only the flag changes: the network stays in evaluation mode."""
@@ -148,12 +167,11 @@ class DistillMOS(nn.Module):
         self.network.eval()
         return self
 
-    def forward(self, wave: Tensor) -> Tensor:
-        """(B, T) -> (B, F, 200); T up to 122,880 samples."""
+    def encoded(self, wave: Tensor) -> Tensor:
+        """(B, T) -> (B, F, 200), or (B, F, L, 200) where layers are chosen; T up to 122,880 samples."""
         n_frames = min(-(-wave.shape[1] // FRAME_SAMPLES) + 1, N_FRAMES)
-        grad = torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen)
-        with grad, torch.autocast(wave.device.type, enabled=False):
-            return hidden_states(self.network, wave)[:, :n_frames]
+        with torch.autocast(wave.device.type, enabled=False):
+            return hidden_states(self.network, wave, self.at)[:, :n_frames]
 
 
 def _stem(cnn: nn.Module, wave: Tensor) -> Tensor:
@@ -178,7 +196,7 @@ def _silence(cnn: nn.Module, like: Tensor) -> Tensor:
 
     It would be a twentieth of the work for each wave.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if like.is_meta or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return cnn(like.new_zeros(1, 4 * _REACH * _SPECTRUM_HOP))
     autocast = torch.is_autocast_enabled(like.device.type) and torch.get_autocast_dtype(like.device.type)
     weights = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in cnn.parameters()]

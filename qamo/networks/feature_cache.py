@@ -12,10 +12,11 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,9 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qamo.config.load import ADDED
 from qamo.config.schema import RunConfig
-from qamo.files import replacing
+from qamo.files import check_space, replacing, size_text
 from qamo.networks.contract import Detector, FrontEnd, Part
+from qamo.networks.layers import Layered
+
+log = logging.getLogger(__name__)
 
 STALE_S = 3600.0  # age at which a temporary file is one that a killed process left
 SIZE_CHECK_EVERY = 256  # writes between two looks at the folder's size
@@ -42,7 +47,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, frontend: FrontEnd, *, identity: str, max_bytes: float):
-        self.folder = Path(folder) / fingerprint(frontend, identity)
+        self.folder = Path(folder) / fingerprint(frontend, identity, without="mix.")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.max_bytes = max_bytes
         self.hits = 0
@@ -53,12 +58,15 @@ class FeatureCache:
         paths = [self._path(row) for row in wave]
         kept = [self._read(path) for path in paths]
         missing = [i for i, features in enumerate(kept) if features is None]
-        for i, computed in zip(missing, _computed(frontend, [wave[i] for i in missing])):
-            self._write(paths[i], computed.float().cpu().numpy())
+        layered = frontend if isinstance(frontend, Layered) else None
+        compute = layered.states if layered else frontend
+        for i, computed in zip(missing, _computed(compute, [wave[i] for i in missing])):
+            self._write(paths[i], (computed.half() if layered and layered.half else computed.float()).cpu().numpy())
             kept[i] = computed
         self.hits += len(kept) - len(missing)
         self.misses += len(missing)
-        return torch.stack([features.to(wave.device) for features in kept if features is not None])
+        x = torch.stack([features.to(wave.device, wave.dtype) for features in kept if features is not None])
+        return layered.mix(x) if layered else x
 
     @staticmethod
     def _read(path: Path) -> Tensor | None:
@@ -82,6 +90,21 @@ class FeatureCache:
         if self._writes_until_check <= 0:
             self._writes_until_check = SIZE_CHECK_EVERY
             self.evict()
+
+    def say_need(self, frontend: FrontEnd, n_waves: int, window: int) -> None:
+        """Log what the features of `n_waves` waves of `window` samples take, and see that the disk has it.
+
+        Raises:
+            InputError: it has not.
+        """
+        wave = torch.zeros(1, window)
+        self(frontend, wave)
+        need = n_waves * self._path(wave[0]).stat().st_size
+        text = f"features of {n_waves:,} recordings"
+        log.info("%s take %s in %s, augmented speech as much again each epoch", text, size_text(need), self.folder)
+        if need > self.max_bytes:
+            log.warning("run.feature_cache_gb is %g: features are dropped and computed again", self.max_bytes / 1e9)
+        check_space(self.folder, int(min(need, self.max_bytes)), what=text)
 
     def evict(self) -> int:
         """Drop the maps read longest ago until the folder of all front ends is below `max_bytes`; how many went.
@@ -108,13 +131,13 @@ class FeatureCache:
         return dropped
 
 
-def _computed(frontend: FrontEnd, rows: Sequence[Tensor]) -> Iterator[Tensor]:
+def _computed(features_of: Callable[[Tensor], Tensor], rows: Sequence[Tensor]) -> Iterator[Tensor]:
     """Features of each wave by itself; on a CPU a thread for each of PyTorch's, with one wave at a time.
 
     Threads that share a wave wait for each other at each layer, and burn CPU time while they do: DistillMOS on two
     threads of a busy machine took 0.41 s of CPU a wave, on one 0.15 s.
     """
-    compute = functools.partial(_one, frontend, torch.is_inference_mode_enabled())
+    compute = functools.partial(_one, features_of, torch.is_inference_mode_enabled())
     n_threads = torch.get_num_threads()
     if not rows or rows[0].device.type != "cpu":
         yield from map(compute, rows)
@@ -131,9 +154,9 @@ def _computed(frontend: FrontEnd, rows: Sequence[Tensor]) -> Iterator[Tensor]:
         yield from pool.map(alone, rows)
 
 
-def _one(frontend: FrontEnd, inference: bool, row: Tensor) -> Tensor:
+def _one(features_of: Callable[[Tensor], Tensor], inference: bool, row: Tensor) -> Tensor:
     with torch.inference_mode(inference), torch.no_grad():
-        return frontend(row[None])[0]
+        return features_of(row[None])[0]
 
 
 def _read(path: Path) -> np.ndarray:
@@ -145,25 +168,40 @@ def _read(path: Path) -> np.ndarray:
         return features
 
 
-def attach(detector: Detector, run: RunConfig, precision: str) -> None:
+def attach(detector: Detector, run: RunConfig, precision: str, *, n_waves: int = 0, window: int = 0) -> None:
     """Keep the features of a frozen front end in the folder that `run.feature_cache` names, if it names one.
 
     Args:
         precision: that the features are computed in, where the front end follows it.
+        n_waves, window: how many waves of how many samples are to be kept, for what it says of the disk; 0: nothing.
+
+    Raises:
+        InputError: they do not fit on the disk.
     """
     frontend = detector.frontend
     if run.feature_cache is None or not frontend.frozen:
         return
-    section = detector.config[detector.config["frontend"]]
+    name = detector.config["frontend"]
+    came_later = ADDED.items()  # what was kept before keeps its name
+    section = {k: v for k, v in detector.config[name].items() if (f"model.{name}.{k}", v) not in came_later}
     identity = json.dumps({"precision": precision if frontend.mixed else "32", **section}, sort_keys=True)
     max_bytes = run.feature_cache_gb * 1e9
-    detector.feature_cache = FeatureCache(run.feature_cache, frontend, identity=identity, max_bytes=max_bytes)
+    cache = FeatureCache(run.feature_cache, frontend, identity=identity, max_bytes=max_bytes)
+    detector.feature_cache = cache
+    if n_waves:
+        cache.say_need(frontend, n_waves, window)
 
 
-def fingerprint(module: Part, identity: str = "") -> str:
-    """Hexadecimal digest of a module's class, names, shapes and weights, and of `identity`."""
+def fingerprint(module: Part, identity: str = "", *, without: str | None = None) -> str:
+    """Hexadecimal digest of a module's class, names, shapes and weights, and of `identity`.
+
+    Args:
+        without: weights whose names begin so are left out.
+    """
     digest = hashlib.blake2b(f"{type(module).__name__} {identity}".encode(), digest_size=12)
     for name, tensor in sorted(module.state_dict().items()):
+        if without and name.startswith(without):
+            continue
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -2,13 +2,13 @@
 
 transformers takes 3 s of CPU to import, so it is imported when a network is built: other front ends do without.
 
-Shapes: B utterances, T samples at 16 kHz, F frames, D features.
+Shapes: B utterances, T samples at 16 kHz, F frames, L layers, W width of the network, D features.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from qamo import InputError
 from qamo.config.parts import XLSR_300M
 from qamo.networks.cpu import xlsr_pass
+from qamo.networks.layers import Layered, cut
 from qamo.networks.weights import check_finite, load_strictly
 from qamo.networks.xlsr_files import Pretrained, read_xlsr
 from qamo.networks.xlsr_recipe import DRAWS, LAYER_NORM_EPS, Recipe
@@ -26,8 +27,8 @@ CONV_BIAS = re.compile(r"feature_extractor\.conv_layers\.\d+\.conv\.bias")
 MIN_SAMPLES = 400  # the receptive field of one frame, 25 ms
 
 
-class XLSR(nn.Module):
-    """wav2vec 2.0 of the XLS-R kind: (B, T) -> (B, F, D), the last hidden state after the final layer norm.
+class XLSR(Layered):
+    """wav2vec 2.0 of the XLS-R kind: (B, T) -> (B, F, D), the last hidden state after the final layer norm, or others.
 
     Features have the wave's number format, whatever autocast or the weights compute in and on every processor.
 
@@ -43,11 +44,13 @@ class XLSR(nn.Module):
         attention: sdpa or eager; eager takes fairseq's steps (to the same bits, on one CPU that was tried), and is
             slower.
         normalize_input: "utterance" brings each wave to mean 0 and variance 1, as in XLS-R's own pre-training.
+        layers: last, weighted, or numbers of hidden states (`qamo.networks.layers`).
+        features: float32, or float16, to which they are rounded.
         uninitialized: leave the weights as memory holds them; a strict load must follow.
         asked: sizes by config key; None: as in the file, else as XLS-R 300M. `sizes` has those that it came to.
 
     Raises:
-        InputError: the weights cannot be found or read, or belong to another network.
+        InputError: the weights cannot be found or read, or belong to another network, or it has fewer layers.
 
     Source: arXiv:2111.09296; equal to fairseq @a540213 (tests hold it against the goldens).
     """
@@ -63,6 +66,8 @@ class XLSR(nn.Module):
         normalize_input: str,
         attention: str,
         gradient_checkpointing: bool,
+        layers: str | Sequence[int] = "last",
+        features: str = "float32",
         uninitialized: bool = False,
         **asked: int | None,
     ):
@@ -75,13 +80,14 @@ class XLSR(nn.Module):
             )
         self.sizes = sizes
         self.recipe = found.recipe if found else Recipe()
-        self.dim = sizes["hidden_size"]
         self.frozen = freeze
+        n_kept = self.choose(layers, sizes["n_layers"], sizes["hidden_size"], features, "model.xlsr")
         self.normalize_input = normalize_input
         self.plain = attention == "eager"
         self.cpu_pass = xlsr_pass.CPUPass()
         config = _config(sizes, attention=attention, draws=self.recipe.draws)
         self.network = _network(config, found, weights, uninitialized=uninitialized)
+        cut(self.network.encoder, n_kept, closing_norm=True)
         self._scale_gradients(self.recipe.feature_grad_mult)
         if gradient_checkpointing and not freeze:
             newer = getattr(self.network, "activation_checkpointing_enable", None)
@@ -116,7 +122,8 @@ class XLSR(nn.Module):
         self.cpu_pass.forget()  # what to() and float() do to weights, autograd does not see
         return super()._apply(*args, **kwargs)
 
-    def forward(self, wave: Tensor) -> Tensor:
+    def encoded(self, wave: Tensor) -> Tensor:
+        """(B, T) -> (B, F, W), or (B, F, L, W) where layers are chosen."""
         if wave.shape[1] < MIN_SAMPLES:
             raise InputError(
                 f"expected waves of at least {MIN_SAMPLES} samples (25 ms), the length of one XLS-R frame, "
@@ -124,15 +131,13 @@ class XLSR(nn.Module):
             )
         if self.normalize_input == "utterance":
             wave = F.layer_norm(wave, wave.shape[1:])
-        if self.frozen:
-            with torch.no_grad():
-                return self._last_hidden_state(wave)
-        return self._last_hidden_state(wave)
-
-    def _last_hidden_state(self, wave: Tensor) -> Tensor:
-        if self.plain or self.draws or not xlsr_pass.usable(self.network, wave):
-            return self.network(wave).last_hidden_state.to(wave.dtype)
-        return self.cpu_pass(self.network, wave)
+        if not (self.plain or self.draws) and xlsr_pass.usable(self.network, wave):
+            return self.cpu_pass(self.network, wave, self.at)
+        if self.at is None:
+            return self.network(wave).last_hidden_state
+        found = self.network(wave, output_hidden_states=True)
+        every = [*found.hidden_states[:-1], found.last_hidden_state]  # the last of them may be before the closing norm
+        return torch.stack([every[n] for n in self.at], dim=2)
 
 
 def _config(sizes: dict[str, int], *, attention: str, draws: Mapping[str, float]) -> Any:

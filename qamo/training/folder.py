@@ -220,8 +220,13 @@ def training_identity(cfg: Config) -> dict[str, Any]:
 def scoring_digest(model_config: dict[str, Any]) -> str:
     """Hexadecimal digest of what decides the scores beside the weights: the settings of the three parts."""
     roles = {key: about.role for key, about in keys_of(ModelConfig).items()}
+    as_before = ADDED.items()  # digests that were written down do not hold them
     outside = (Role.TRAINING, Role.FREE)  # Role.LOSS is inside: digests that were written down hold it
-    keys = {key: value for key, value in flat(used_sections(model_config)).items() if roles.get(key) not in outside}
+    keys = {
+        key: value
+        for key, value in flat(used_sections(model_config)).items()
+        if roles.get(key) not in outside and (f"model.{key}", value) not in as_before
+    }
     return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -61,7 +61,12 @@ def test_a_key_that_was_renamed_is_taken_by_its_old_name_with_a_note(tmp_path, c
 
 def test_help_lists_every_flag_by_group_with_key_default_and_registered_parts():
     shown = " ".join(build_parser().format_help().split())
-    for group in (*flags.GROUPS, "[model.backend: conformer_tcm]", "conformer_tcm, nes2net", "qamo, oc_softmax, wce"):
+    for group in (
+        *flags.GROUPS,
+        "[model.backend: conformer_tcm]",
+        "conformer_tcm, nes2net, asp",
+        "qamo, oc_softmax, wce",
+    ):
         assert group in shown, group
     for flag in flags.FLAGS:
         assert f"{flag.flag} " in shown

@@ -149,6 +149,12 @@ def test_int8_is_a_file_like_the_other(exported, trained_run, built_corpus, tmp_
             id="xlsr-nes2net-wce",
             marks=pytest.mark.slow,
         ),
+        pytest.param({"frontend": "xlsr", "xlsr": {**XLSR, "layers": [0, 1]}, "backend": "asp"}, id="xlsr-layers-asp"),
+        pytest.param(
+            {"frontend": "distillmos", "distillmos": {"layers": "weighted", "n_layers": 2}, "backend": "asp"},
+            id="distillmos-weighted-asp",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_each_front_end_has_a_form_in_onnx(parts, tmp_path):

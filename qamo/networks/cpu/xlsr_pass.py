@@ -17,7 +17,7 @@ Shapes: B utterances, T samples, F frames, D features, R rows of a matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -70,7 +70,8 @@ class CPUPass:
         """Drop what was derived: the weights are about to change."""
         self._kept.clear()
 
-    def __call__(self, network: Any, wave: Tensor) -> Tensor:
+    def __call__(self, network: Any, wave: Tensor, at: Sequence[int] | None = None) -> Tensor:
+        """(B, T) -> (B, F, D); with `at` those hidden states, increasing, (B, F, len(at), D): 0 enters the layers."""
         dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
         with torch.autocast("cpu", enabled=False):  # each step says its own format
             x = self._stem(network.feature_extractor.conv_layers, wave, dtype)
@@ -79,12 +80,18 @@ class CPUPass:
             x = self._linear(x, projection.projection, dtype).float()
             encoder = network.encoder
             x = x + self._positions(encoder.pos_conv_embed.conv, x)
-            for layer in encoder.layers:
+            kept: list[Tensor] = []
+            for number, layer in enumerate(encoder.layers):
+                if at is not None and number in at:
+                    kept.append(x.clone())  # sums between layers are added in place
                 if torch.is_grad_enabled() and layer.gradient_checkpointing and layer.training:
                     x = checkpoint(self._layer, layer, x, dtype, use_reentrant=False)
                 else:
                     x = self._layer(layer, x, dtype)
-            return _norm(x, encoder.layer_norm)
+            x = _norm(x, encoder.layer_norm)
+            if at is None:
+                return x
+            return torch.stack([*kept, x] if len(encoder.layers) in at else kept, dim=2)
 
     # ---- the convolution stem
 
@@ -184,6 +191,8 @@ class CPUPass:
 
 
 def _norm(x: Tensor, norm: Any) -> Tensor:
+    if isinstance(norm, nn.Identity):  # of a network whose last layers were left out
+        return x
     return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
