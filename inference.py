@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +29,7 @@ from typing import TypeVar
 import numpy as np
 
 from qamo import InputError
+from qamo.audio.mixing import CHANNELS
 from qamo.command import INPUT_ERROR, STOPPED, Parser, number, run_command
 from qamo.evaluation import calibration
 from qamo.files import write_text
@@ -37,7 +38,7 @@ from qamo.inference.api import failed, quality_predictor
 from qamo.inference.api import open_judge as open_judge  # model cards written so far import it from here
 from qamo.inference.flags import add_flags, rule_of
 from qamo.inference.judge import Judgement, PredictMOS, Rule, judge, meaning
-from qamo.inference.recording import expand, read
+from qamo.inference.recording import by_channel, expand, read
 from qamo.inference.scorer import Scorer, open_scorer
 from qamo.networks.cpu import malloc
 from qamo.progress import progress, say, start_log
@@ -60,6 +61,12 @@ def build_parser() -> Parser:
     add("--ckpt_path", type=Path, help="the detector: run, checkpoint, exported folder or .onnx file")
     add("--aggregate", choices=("mean", "min", "first"), default="mean", help="of the windows' scores [%(default)s]")
     add("--vad", action="store_true", help="pass over windows that are mostly pauses")
+    add(
+        "--channel",
+        choices=CHANNELS,
+        default="mix",
+        help="their mean, one, or a row for each [%(default)s]",
+    )
     add("--mos", action="store_true", help="predict the speech quality too (DistillMOS), and warn where it is low")
     add_flags(parser)
     form = parser.add_mutually_exclusive_group()
@@ -100,14 +107,14 @@ def command(args: argparse.Namespace) -> int:
     if not paths:
         raise InputError(f"expected recordings or folders of them after the detector, {detector}; give their paths")
     rule = rule_of(args, aggregate=args.aggregate, skip_pauses=args.vad, batch_size=args.batch_size)
-    if args.plot and is_picture(args.plot) and (len(paths) > 1 or paths[0].is_dir()):
+    if args.plot and is_picture(args.plot) and (len(paths) > 1 or paths[0].is_dir() or args.channel == "each"):
         raise InputError(f"--plot {args.plot}: one picture cannot hold several recordings; name a folder")
     recordings = list(expand(paths))
     malloc.keep_freed()
     start_log()
     scorer = open_scorer(detector, device=args.device, n_threads=args.threads, calibration_file=args.calibration)
     predict_mos = quality_predictor() if args.mos else None
-    judgements, stopped = judge_all(recordings, scorer, rule, predict_mos, args)
+    judgements, n_done = judge_all(recordings, scorer, rule, predict_mos, args)
     as_table = partial(show.to_table, show.head(scorer, rule))
     as_text = show.to_json if args.json else show.to_csv if args.csv else as_table
     if args.output:
@@ -117,8 +124,8 @@ def command(args: argparse.Namespace) -> int:
     n_failed = sum(judgement.error is not None for judgement in judgements)
     if n_failed:
         print(f"inference.py: {n_failed} of {len(judgements)} recordings could not be read", file=sys.stderr)
-    if stopped:
-        print(f"inference.py: stopped; {len(judgements)} of {len(recordings)} recordings were judged", file=sys.stderr)
+    if n_done < len(recordings):
+        print(f"inference.py: stopped; {n_done} of {len(recordings)} recordings were judged", file=sys.stderr)
         return STOPPED
     return INPUT_ERROR if n_failed else 0
 
@@ -143,35 +150,62 @@ def judge_all(
     rule: Rule,
     predict_mos: PredictMOS | None,
     args: argparse.Namespace,
-) -> tuple[list[Judgement], bool]:
-    """Judge one recording after the other, to the last or to Ctrl-C (True); a table on the screen grows by lines."""
+) -> tuple[list[Judgement], int]:
+    """Judge one recording after the other, to the last or to Ctrl-C; a table on the screen grows by lines.
+
+    Returns the judgements, several of a recording where each channel is asked for, and how many recordings they are of.
+    """
     live = not (args.json or args.csv or args.output)
     if live:
         print(show.head(scorer, rule))
     elif scorer.calibration is None:
         print("\n".join(meaning(scorer, rule)), file=sys.stderr)
     judgements: list[Judgement] = []
+    n_done = 0
     shown = progress(recordings, "recordings", total=len(recordings), unit="recording")
     try:
         for path, fault in shown if len(recordings) > 1 else recordings:
-            try:
-                if fault:
-                    raise InputError(fault)
-                heard = read(path)
-                watch = partial(watched, path.name)
-                judgement = judge(heard, scorer, rule, path=str(path), predict_mos=predict_mos, watch=watch)
-                if args.plot:
-                    plot(args.plot, heard.wave, judgement, scorer, rule, number=len(judgements) + 1)
-            except Exception as error:
-                judgement = failed(str(path), error)
-            judgements.append(judgement)
-            if judgement.error:
-                say(show.printable(f"inference.py: {judgement.error}"), sys.stderr)
-            elif live:
-                say(show.printable(show.row(judgement)), sys.stdout)
+            for judgement in judged(path, fault, scorer, rule, predict_mos, args, number=len(judgements) + 1):
+                judgements.append(judgement)
+                if judgement.error:
+                    say(show.printable(f"inference.py: {judgement.error}"), sys.stderr)
+                elif live:
+                    say(show.printable(show.row(judgement)), sys.stdout)
+            n_done += 1
     except KeyboardInterrupt:
-        return judgements, True
-    return judgements, False
+        pass
+    return judgements, n_done
+
+
+def judged(
+    path: Path,
+    fault: str,
+    scorer: Scorer,
+    rule: Rule,
+    predict_mos: PredictMOS | None,
+    args: argparse.Namespace,
+    *,
+    number: int,
+) -> Iterator[Judgement]:
+    """A recording's judgement, or one of each channel; whatever goes wrong is that recording's fault.
+
+    Args:
+        fault: what is wrong with it already, or "".
+        number: of the first judgement, for the names of pictures.
+    """
+    name = str(path)
+    try:
+        if fault:
+            raise InputError(fault)
+        for k, (called, heard) in enumerate(by_channel(read(path, channel=args.channel), name)):
+            name = called
+            watch = partial(watched, Path(name).name)
+            judgement = judge(heard, scorer, rule, path=name, predict_mos=predict_mos, watch=watch)
+            if args.plot:
+                plot(args.plot, heard.wave, judgement, scorer, rule, number=number + k)
+            yield judgement
+    except Exception as error:
+        yield failed(name, error)
 
 
 def watched(name: str, steps: Iterable[T], n_steps: int, work: str) -> Iterable[T]:

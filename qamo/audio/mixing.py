@@ -27,6 +27,14 @@ def check_form(rate: int, n_channels: int) -> None:
         raise InputError(f"expected at most {MAX_CHANNELS} channels, found {n_channels}; the file is damaged")
 
 
+def chosen_channels(block: np.ndarray, channel: Channel) -> list[np.ndarray]:
+    """(n, channels) -> waves (n,): the mean, the first, the second, or each; one channel is what any choice finds."""
+    n_channels = block.shape[1]
+    if n_channels == 1 or channel in ("left", "right"):
+        return [block[:, min(n_channels - 1, int(channel == "right"))]]
+    return list(block.T) if channel == "each" else [block.mean(axis=1)]
+
+
 class Mixer:
     """Takes blocks in, gives waves out; a change of the rate on the way is a new resampler.
 
@@ -67,13 +75,8 @@ class Mixer:
         if not n_samples:
             return
         self._note_scale(block)
-        if n_channels == 1 or self.channel in ("left", "right"):
-            place = min(n_channels - 1, int(self.channel == "right"))
-            chosen = [block[:, place]]
-        elif self.channel == "each":
-            chosen = list(block.T)
-        else:
-            chosen = [block.mean(axis=1)]
+        chosen = chosen_channels(block, self.channel)
+        if self.channel == "mix" and n_channels > 1:
             self.meter.add(rate, block, chosen[0])
         if rate != self._rate or len(chosen) != len(self._pieces):
             self._start(rate, len(chosen))

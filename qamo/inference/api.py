@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qamo import InputError
 from qamo.command import sentence
@@ -30,15 +30,23 @@ class Judge:
     def __init__(self, scorer: Scorer, rule: Rule, predict_mos: PredictMOS | None = None):
         self.scorer, self.rule, self.predict_mos = scorer, rule, predict_mos
 
-    def __call__(self, recording: Recording) -> Judgement:
-        """Judge one recording.
+    def __call__(self, recording: Recording, *, channel: Literal["mix", "left", "right"] = "mix") -> Judgement:
+        """Judge one recording: the mean of its channels, or one of them.
 
         Raises:
             InputError: it cannot be read, or the detector gives no finite score.
         """
-        name = recordings.name_of(recording)
-        heard = recordings.read(recording)
-        return judge(heard, self.scorer, self.rule, path=name, predict_mos=self.predict_mos)
+        heard = recordings.read(recording, channel=channel)
+        return judge(heard, self.scorer, self.rule, path=recordings.name_of(recording), predict_mos=self.predict_mos)
+
+    def channels(self, recording: Recording) -> list[Judgement]:
+        """Judge each channel of a recording by itself.
+
+        Raises:
+            InputError: as above.
+        """
+        named = recordings.by_channel(recordings.read(recording, channel="each"), recordings.name_of(recording))
+        return [judge(one, self.scorer, self.rule, path=name, predict_mos=self.predict_mos) for name, one in named]
 
     def each(self, items: Iterable[Recording]) -> Iterator[Judgement]:
         """Judge many, in order; one that cannot be judged has an `error`, and does not stop the others.

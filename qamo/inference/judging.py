@@ -31,6 +31,7 @@ from qamo.audio import SAMPLE_RATE, load
 from qamo.command import sentence
 from qamo.inference.api import failed, quality_predictor
 from qamo.inference.judge import PredictMOS, Rule, judge, meaning
+from qamo.inference.recording import by_channel
 from qamo.inference.scorer import Scorer, open_scorer
 from qamo.inference.show import envelope
 from qamo.networks.cpu import malloc
@@ -151,8 +152,7 @@ class Judging:
         job = _Job(self, number)
         if channel != "each":
             return self.judge_wave(job, heard, name)
-        waves = [load.Recording([wave], heard.warnings) for wave in heard.waves]
-        return {"channels": [self.judge_wave(job, wave, f"{name} [{k + 1}]") for k, wave in enumerate(waves)]}
+        return {"channels": [self.judge_wave(job, one, called) for called, one in by_channel(heard, name)]}
 
     def judge_wave(self, job: _Job, heard: load.Recording, name: str) -> dict[str, Any]:
         predict_mos = job.predict_mos if self.predict_mos else None

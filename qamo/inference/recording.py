@@ -15,6 +15,7 @@ import soxr
 
 from qamo import InputError
 from qamo.audio import SAMPLE_RATE, load
+from qamo.audio.mixing import Channel, chosen_channels
 from qamo.trials.recordings import recordings_in
 
 RATES_HZ = (1_000, 768_000)
@@ -26,12 +27,15 @@ MAX_PEAK = 100.0  # of full scale, 40 dB above it: more is samples at another sc
 Recording = str | os.PathLike[str] | bytes | BinaryIO | tuple[np.ndarray, int] | np.ndarray
 
 
-def read(recording: Recording, *, name: str = "", max_s: float | None = None) -> load.Recording:
-    """The wave of a recording, with the warnings of its decoding.
+def read(
+    recording: Recording, *, name: str = "", max_s: float | None = None, channel: Channel = "mix"
+) -> load.Recording:
+    """The wave of a recording, or one of each channel, with the warnings of its decoding.
 
     Args:
         name: what messages call it; `name_of` by default.
         max_s: refuse a file that is longer.
+        channel: mix is the mean of all; each gives as many waves as there are channels.
 
     Raises:
         InputError: unreadable, empty, too long, or not finite.
@@ -39,15 +43,15 @@ def read(recording: Recording, *, name: str = "", max_s: float | None = None) ->
     name = name or name_of(recording)
     content: Any = recording
     if isinstance(content, tuple) and len(content) == 2 and np.ndim(content[1]) == 0:
-        return load.Recording([_from_array(np.asarray(content[0]), content[1], name)], [])
+        return load.Recording(_from_array(np.asarray(content[0]), content[1], name, channel), [])
     if hasattr(content, "__array__"):
-        return load.Recording([_from_array(np.asarray(content), SAMPLE_RATE, name)], [])
+        return load.Recording(_from_array(np.asarray(content), SAMPLE_RATE, name, channel), [])
     if hasattr(content, "read"):
         content = content.read()
     if isinstance(content, (bytes, bytearray, memoryview)):
-        return load.read(bytes(content), name=name, max_s=max_s)
+        return load.read(bytes(content), name=name, max_s=max_s, channel=channel)
     if isinstance(content, (str, os.PathLike)):
-        return load.read(Path(content), name=name, max_s=max_s)
+        return load.read(Path(content), name=name, max_s=max_s, channel=channel)
     raise InputError(
         f"expected a path, bytes, an open file, an array at 16 kHz or (array, rate), found {type(recording).__name__}"
     )
@@ -59,6 +63,13 @@ def name_of(recording: Recording) -> str:
     if isinstance(path, (str, os.PathLike)) and os.fspath(path):
         return os.fspath(path)
     return "array" if isinstance(recording, tuple) or hasattr(recording, "__array__") else "recording"
+
+
+def by_channel(heard: load.Recording, name: str) -> list[tuple[str, load.Recording]]:
+    """Each wave of a recording by itself, numbered in its name where there are several."""
+    if len(heard.waves) == 1:
+        return [(name, heard)]
+    return [(f"{name} [{k}]", load.Recording([wave], heard.warnings)) for k, wave in enumerate(heard.waves, start=1)]
 
 
 def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -77,7 +88,7 @@ def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             yield recording, ""
 
 
-def _from_array(samples: np.ndarray, rate: float, name: str) -> np.ndarray:
+def _from_array(samples: np.ndarray, rate: float, name: str, channel: Channel) -> list[np.ndarray]:
     if samples.ndim not in (1, 2) or not samples.size or (samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS):
         raise InputError(f"{name}: expected samples (T,) or (T, channels), found shape {samples.shape}")
     if samples.dtype.kind not in "fiu":
@@ -88,10 +99,11 @@ def _from_array(samples: np.ndarray, rate: float, name: str) -> np.ndarray:
     if samples.dtype.kind in "iu":
         full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
         wave = wave / full_scale - (samples.dtype.kind == "u")  # unsigned samples rest at half their range
-    mono = np.ascontiguousarray(wave if wave.ndim == 1 else wave.mean(axis=1), dtype=np.float32)
-    peak = float(np.abs(mono).max())
+    block = wave.reshape(len(wave), -1)  # (T, channels)
+    chosen = [np.ascontiguousarray(mono, dtype=np.float32) for mono in chosen_channels(block, channel)]
+    peak = float(np.abs(chosen).max())
     if not np.isfinite(peak):
         raise InputError(f"{name}: some of its samples are not finite")
     if peak > MAX_PEAK:
         raise InputError(f"{name}: expected samples in [-1, 1], found up to {peak:g}; divide by their full scale")
-    return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
+    return chosen if rate == SAMPLE_RATE else [soxr.resample(mono, rate, SAMPLE_RATE) for mono in chosen]

@@ -61,7 +61,7 @@ class FeatureCache:
         layered = frontend if isinstance(frontend, Layered) else None
         compute = layered.states if layered else frontend
         for i, computed in zip(missing, _computed(compute, [wave[i] for i in missing])):
-            self._write(paths[i], (computed.half() if layered and layered.half else computed.float()).cpu().numpy())
+            self._write(paths[i], (computed.half() if layered and layered.in_half else computed.float()).cpu().numpy())
             kept[i] = computed
         self.hits += len(kept) - len(missing)
         self.misses += len(missing)

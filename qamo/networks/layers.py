@@ -32,7 +32,7 @@ class Layered(nn.Module):
     frozen: bool
     dim: int
     at: list[int] | None
-    half: bool
+    in_half: bool
     mix: nn.Module
 
     def choose(self, layers: str | Sequence[int], n_layers: int, width: int, features: str, section: str) -> int:
@@ -47,7 +47,7 @@ class Layered(nn.Module):
         Raises:
             InputError: the encoder has no such layer.
         """
-        self.half = features == "float16"
+        self.in_half = features == "float16"
         if layers == "last":
             self.at, self.mix, self.dim = None, nn.Identity(), width
             return n_layers
@@ -69,7 +69,7 @@ class Layered(nn.Module):
         """(B, T) -> (B, F, W), or (B, F, L, W), in the wave's number format; without gradients if frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             x = self.encoded(wave).to(wave.dtype)
-            return x.clamp(-LARGEST_HALF, LARGEST_HALF).half().to(wave.dtype) if self.half else x
+            return x.clamp(-LARGEST_HALF, LARGEST_HALF).half().to(wave.dtype) if self.in_half else x
 
     def forward(self, wave: Tensor) -> Tensor:
         return self.mix(self.states(wave))

@@ -18,6 +18,7 @@ import soundfile
 
 import inference
 from model import load_detector
+from qamo import InputError, open_judge
 from qamo.evaluation import calibration
 from qamo.inference.judge import MOS_SEGMENT_SAMPLES, _mos
 from qamo.inference.show import COLUMNS
@@ -143,6 +144,34 @@ def test_pauses_are_passed_over_when_asked(trained_run, long_clip, capsys):
     silent = [w["score"] is None for w in row["windows"]]
     assert silent == [False] * 4 + [True] * 6 + [False] * 4
     assert row["score"] == pytest.approx(np.mean([w["score"] for w in row["windows"] if w["score"] is not None]))
+
+
+def test_each_channel_can_be_judged_by_itself(trained_run, wild, tmp_path, capsys):
+    def rows_of(path, *words):
+        status, rows, _ = judged(capsys, "--ckpt_path", trained_run, path, *words)
+        assert status == 0
+        return rows
+
+    left, right = (soundfile.read(wild / f"{i}.wav", dtype="int16")[0] for i in (0, 1))
+    n = min(len(left), len(right))
+    for name, samples in (("two", np.stack([left[:n], right[:n]], 1)), ("l", left[:n]), ("r", right[:n])):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16_000, subtype="PCM_16")
+    two = tmp_path / "two.wav"
+    alone = [rows_of(tmp_path / f"{name}.wav")[0]["score"] for name in ("l", "r")]
+    each = rows_of(two, "--channel", "each")
+    assert [row["path"] for row in each] == [f"{two} [1]", f"{two} [2]"]
+    assert [row["score"] for row in each] == alone
+    assert [rows_of(two, "--channel", c)[0]["score"] for c in ("left", "right")] == alone
+    (mono,) = rows_of(tmp_path / "l.wav", "--channel", "each")
+    assert (mono["path"], mono["score"]) == (str(tmp_path / "l.wav"), alone[0])
+
+    judge = open_judge(trained_run)
+    samples, rate = soundfile.read(two, dtype="float32")
+    for recording in (two, two.read_bytes(), (samples, rate), samples):
+        assert [judgement.score for judgement in judge.channels(recording)] == pytest.approx(alone, abs=1e-6)
+        assert judge(recording, channel="right").score == pytest.approx(alone[1], abs=1e-6)
+    with pytest.raises(InputError, match="--channel: expected mix, left, right, each, found 'both'"):
+        judge(two, channel="both")
 
 
 def test_silence_gets_no_verdict(trained_run, tmp_path, capsys):
@@ -278,11 +307,11 @@ def test_names_on_other_peoples_disks(trained_run, wild, tmp_path, capsys, monke
 def test_ctrl_c_writes_what_was_judged_so_far(trained_run, wild, tmp_path, capsys, monkeypatch):
     read, n_read = inference.read, []
 
-    def interrupted(path):
+    def interrupted(path, **options):
         n_read.append(path)
         if len(n_read) == 3:
             raise KeyboardInterrupt
-        return read(path)
+        return read(path, **options)
 
     monkeypatch.setattr(inference, "read", interrupted)
     assert inference.main([str(trained_run), str(wild), "--json", "-o", str(tmp_path / "s.json")]) == 130
@@ -294,10 +323,10 @@ def test_ctrl_c_writes_what_was_judged_so_far(trained_run, wild, tmp_path, capsy
 def test_whatever_a_decoder_raises_is_that_files_fault(trained_run, wild, capsys, monkeypatch, error):
     read = inference.read
 
-    def odd(path):
+    def odd(path, **options):
         if path.name == "1.wav":
             raise error
-        return read(path)
+        return read(path, **options)
 
     monkeypatch.setattr(inference, "read", odd)
     status, rows, _ = judged(capsys, trained_run, wild)

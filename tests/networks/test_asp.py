@@ -12,8 +12,9 @@ from qamo.networks.asp import ASP
 def small() -> ASP:
     torch.manual_seed(0)
     part = ASP(10, projection_size=6, attention_size=5, embedding_size=4)
-    part.norm.running_mean.normal_()
-    part.norm.running_var.uniform_(0.5, 2)
+    for name, tensor in part.norm.named_buffers():
+        if name != "num_batches_tracked":
+            tensor.uniform_(0.5, 2)
     return part.double().eval()
 
 
