@@ -152,7 +152,8 @@ def _samples(frame: Any) -> np.ndarray:
     code = values.dtype.str[1:]
     if code == "u1":
         values = values.astype(np.float32) - 128
-    return np.ascontiguousarray(values, np.float32) / np.float32(_SCALE[code])
+    with np.errstate(invalid="ignore"):  # a damaged float may be no number, which is said when the wave is whole
+        return np.ascontiguousarray(values, np.float32) / np.float32(_SCALE[code])
 
 
 def _n(pieces: list[np.ndarray]) -> int:
