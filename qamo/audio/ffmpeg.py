@@ -70,6 +70,7 @@ def blocks(file: BinaryIO, demuxer: str, findings: Findings) -> Iterator[tuple[i
         stream.codec_context.thread_count = 1
         read_s, last_was_bad, n_bad = 0.0, False, 0
         waiting: list[np.ndarray] = []
+        n_waiting = 0  # samples; frames may have one each
         kind: tuple[int, int] | None = None
         packets = container.demux(stream)
         while True:
@@ -91,11 +92,12 @@ def blocks(file: BinaryIO, demuxer: str, findings: Findings) -> Iterator[tuple[i
                 piece = _samples(frame)
                 read_s += len(piece) / frame.sample_rate
                 last_was_bad = False
-                if waiting and (kind != (frame.sample_rate, piece.shape[1]) or _n(waiting) >= BLOCK_SAMPLES):
+                if waiting and (kind != (frame.sample_rate, piece.shape[1]) or n_waiting >= BLOCK_SAMPLES):
                     yield kind[0], np.concatenate(waiting)  # type: ignore[index]
-                    waiting = []
+                    waiting, n_waiting = [], 0
                 kind = frame.sample_rate, piece.shape[1]
                 waiting.append(piece)
+                n_waiting += len(piece)
         if waiting and kind:
             yield kind[0], np.concatenate(waiting)
         findings.damaged = n_bad - last_was_bad > (SEAMS if demuxer == "mp3" else 0)
@@ -154,7 +156,3 @@ def _samples(frame: Any) -> np.ndarray:
         values = values.astype(np.float32) - 128
     with np.errstate(invalid="ignore"):  # a damaged float may be no number, which is said when the wave is whole
         return np.ascontiguousarray(values, np.float32) / np.float32(_SCALE[code])
-
-
-def _n(pieces: list[np.ndarray]) -> int:
-    return sum(map(len, pieces))
