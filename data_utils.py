@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
-from qamo.config.schema import DataConfig, EvalConfig, RawBoostConfig
+from qamo.config.schema import DataConfig, EvalConfig, QualityConfig, RawBoostConfig
 from qamo.files import sha256
 from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
@@ -62,7 +62,7 @@ class TrainSet(Dataset[Item]):
     def __init__(
         self,
         trials: Trials,
-        folder: Path,
+        paths: Sequence[Path],
         *,
         window_samples: int,
         rule: QualityRule,
@@ -71,7 +71,7 @@ class TrainSet(Dataset[Item]):
         mos_of: Callable[[np.ndarray], float] | None = None,
     ):
         self.trials = trials
-        self.paths = Recordings(folder, trials.names, ".flac")
+        self.paths = paths
         self.window_samples = window_samples
         self.rule = rule
         self.classes = rule.classes(trials.mos)
@@ -217,7 +217,8 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
     Raises:
         InputError: anything that would stop training later.
     """
-    (trials, folder), (dev_trials, dev_folder) = (_labelled(data, part) for part in ("train", "dev"))
+    trials, paths = _labelled(data, "train", needs_mos=reads_quality)
+    dev_trials, dev_paths = _labelled(data, "dev", needs_mos=reads_quality)
     if len(trials) < batch_size:
         raise InputError(
             f"train.batch_size: {batch_size} exceeds the {len(trials)} utterances of {trials.path}, and short batches "
@@ -228,6 +229,9 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
     if augmented == "predict" and not reads_quality:
         log.info("the head does not look at quality: no MOS of augmented speech is predicted")
         augmented = "none"
+    if not trials.has_mos:
+        log.info("%s has no MOS, and the head does not look at quality: one class for all", trials.path)
+        quality = QualityConfig(thresholds=[], quantiles=None)
     mos = trials.mos[trials.bonafide]
     rule = quality_rule(mos, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=augmented)
     boost = data.rawboost if data.rawboost.algorithm and data.rawboost.probability else None
@@ -235,11 +239,11 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
         log.info("%s", sentence)
     mos_of = AugmentedMOS(quality.cache) if rule.predicts and boost else None
     window = data.window_samples
-    train = TrainSet(trials, folder, window_samples=window, rule=rule, seed=seed, boost=boost, mos_of=mos_of)
+    train = TrainSet(trials, paths, window_samples=window, rule=rule, seed=seed, boost=boost, mos_of=mos_of)
     if mos_of is not None:
         for sentence in describe_prediction(rule, *train.probe(N_PROBED), trials.path):
             log.info("%s", sentence)
-    dev = TrainSet(dev_trials, dev_folder, window_samples=window, rule=rule)
+    dev = TrainSet(dev_trials, dev_paths, window_samples=window, rule=rule)
     facts = {
         part: {"protocol": str(t.path), "sha256": sha256(t.path), "n": len(t), "n_bonafide": int(t.bonafide.sum())}
         for part, t in (("train", trials), ("dev", dev_trials))
@@ -248,9 +252,9 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
     return TrainingData(train, dev, rule, facts, batch_size, data.n_workers)
 
 
-def check_training(data: DataConfig, part: str, how: str) -> str:
+def check_training(data: DataConfig, part: str, how: str, *, needs_mos: bool = True) -> str:
     """Look at protocol and recordings of "train" or "dev" as `check_recordings` does; says what is there."""
-    trials, _ = _labelled(data, part, how)
+    trials, _ = _labelled(data, part, how, needs_mos=needs_mos)
     return f"{part}: {len(trials)} utterances, {trials.bonafide.sum()} bona fide"
 
 
@@ -262,7 +266,9 @@ def all_lists(
     Raises:
         InputError: a list cannot be read; the files of its recordings are not looked at.
     """
-    entries = [(part, getattr(data, f"{part}_protocol"), getattr(data, f"{part}_audio"), ".flac") for part in parts]
+    entries = [
+        (part, getattr(data, f"{part}_protocol"), getattr(data, f"{part}_audio"), data.extension) for part in parts
+    ]
     for name in evaluation.sets:
         entry = evaluation.catalogue[name]
         entries.append((name, entry.trials, entry.audio, entry.extension))
@@ -273,19 +279,19 @@ def all_lists(
     return lists
 
 
-def _labelled(data: DataConfig, part: str, how: str = "header") -> tuple[Trials, Path]:
-    """Trials and audio folder of "train" or "dev"."""
+def _labelled(data: DataConfig, part: str, how: str = "header", *, needs_mos: bool = True) -> tuple[Trials, Recordings]:
+    """Trials and recordings of "train" or "dev"."""
     path = data.protocols_path / getattr(data, f"{part}_protocol")
     if not path.exists():
         raise InputError(
             f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol{how_to_get(path)}{CORPORA}"
         )
-    trials = read_protocol(path)
-    folder = data.database_path / getattr(data, f"{part}_audio")
-    check_recordings(Recordings(folder, trials.names, ".flac"), what=part, how=how)
+    trials = read_protocol(path, needs_mos=needs_mos)
+    paths = Recordings(data.database_path / getattr(data, f"{part}_audio"), trials.names, data.extension)
+    check_recordings(paths, what=part, how=how)
     if not 0 < trials.bonafide.sum() < len(trials):
         raise InputError(f"{path}: expected bona fide and spoofed utterances, found one kind only")
-    return trials, folder
+    return trials, paths
 
 
 class EvaluationSet(NamedTuple):
@@ -307,9 +313,8 @@ def evaluation_sets(data: DataConfig, evaluation: EvalConfig, how: str = "exist"
 
 def dev_set(data: DataConfig) -> EvaluationSet:
     """The dev set as a set to score, with its protocol as list and keys."""
-    trials, folder = _labelled(data, "dev", "exist")
-    path = data.protocols_path / data.dev_protocol
-    return EvaluationSet(trials.names, Recordings(folder, trials.names, ".flac"), path, path, None)
+    trials, paths = _labelled(data, "dev", "exist", needs_mos=False)
+    return EvaluationSet(trials.names, paths, trials.path, trials.path, None)
 
 
 def check_evaluation(data: DataConfig, evaluation: EvalConfig, name: str, how: str) -> str:
@@ -325,9 +330,9 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: st
     folder = data.database_path / entry.audio
     if not listed.exists():
         raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}{how_to_get(listed)}{CORPORA}")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
     names = read_trial_list(listed)
+    if not names[0].startswith("/") and not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
     paths = Recordings(folder, names, entry.extension)
     check_recordings(paths, what=name, how=how)
     keys = data.protocols_path / entry.keys if entry.keys else None

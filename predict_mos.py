@@ -30,7 +30,7 @@ from qamo.command import Parser, number, run_command
 from qamo.quality.agreement import compare, scatter
 from qamo.trials.protocol import Listing, list_folder, read_listing
 from qamo.trials.ratings import read_ratings
-from qamo.trials.recordings import ENDINGS, Recordings, check_recordings, recordings_in
+from qamo.trials.recordings import ENDINGS, Recordings, check_recordings, find_extension, recordings_in
 
 
 def build_parser() -> Parser:
@@ -131,9 +131,9 @@ def recordings_of(protocol: Path, folder: Path | None, extension: str | None) ->
 def _extension(folder: Path, name: str, given: str | None) -> str:
     if given is not None:
         return given if not given or given.startswith(".") else f".{given}"
-    for extension in ("", *ENDINGS):
-        if (folder / f"{name}{extension}").is_file():
-            return extension
+    found = find_extension(folder, [name])
+    if found is not None:
+        return found
     raise InputError(
         f"{folder / name}: no such recording, nor with any of {' '.join(ENDINGS)}; check the folder or --extension"
     )

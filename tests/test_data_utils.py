@@ -18,6 +18,7 @@ from qamo.config.schema import RawBoostConfig
 from qamo.quality.classes import QualityRule, describe_quality, quality_rule
 from qamo.training.loader import read_by_processes
 from qamo.trials.protocol import read_protocol
+from qamo.trials.recordings import Recordings
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 PROTOCOLS = SHARED / "reference_data" / "protocols_with_mos"
@@ -96,9 +97,10 @@ def test_the_shares_of_processes_join_to_the_single_batch():
 
 
 def augmenting_set(corpus: Path, seed: int = 0, share: float = 0.5) -> TrainSet:
+    trials = read_protocol(corpus / "train.txt")
     return TrainSet(
-        read_protocol(corpus / "train.txt"),
-        corpus / "LA" / "train" / "flac",
+        trials,
+        Recordings(corpus / "LA" / "train" / "flac", trials.names, None),
         window_samples=8000,
         rule=QualityRule(np.array([2.5]), "lower"),
         seed=seed,

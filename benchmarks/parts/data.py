@@ -55,7 +55,7 @@ def loader_start(n_workers: int = 2, n_clips: int = 200) -> dict[str, float]:
         trials = Trials(Path("list"), [p.stem for p in paths], np.ones(n_clips, bool), np.full(n_clips, 4.0))
         rule = QualityRule(np.array([2.5]), "lower")
         source = data_utils.TrainSet(
-            trials, Path(folder), window_samples=audio.WINDOW_SAMPLES, rule=rule, boost=RawBoostConfig()
+            trials, paths, window_samples=audio.WINDOW_SAMPLES, rule=rule, boost=RawBoostConfig()
         )
         keys = data_utils.epoch_batches(n_clips, 20, seed=0, epoch=0)
         started = time.perf_counter()

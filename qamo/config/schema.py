@@ -106,12 +106,15 @@ class DataConfig(Section):
     train_audio: str = training("LA/ASVspoof2019_LA_train/flac", "training recordings: folder below database_path")
     train_protocol: str = training(
         "LA/ASVspoof_LA_cm_protocols/ASVspoof2019.LA.cm.train.trn.score.txt",
-        "training protocol with a MOS column, below protocols_path",
+        "training protocol or table (path,label,mos), below protocols_path",
     )
     dev_audio: str = training("LA/ASVspoof2019_LA_dev/flac", "dev recordings: folder below database_path")
     dev_protocol: str = training(
         "LA/ASVspoof_LA_cm_protocols/ASVspoof2019.LA.cm.dev.trl.score.txt",
-        "dev protocol with a MOS column, below protocols_path",
+        "dev protocol or table, below protocols_path",
+    )
+    extension: str | None = free(
+        None, "appended to names without the ending of a recording; null: as the first one's file has it"
     )
     window_samples: int = architecture(
         66_800,
@@ -173,9 +176,9 @@ class ScoreConfig(Section):
 class EvalSet(Section):
     """One evaluation set: where its recordings, its list and its labels are."""
 
-    audio: str = free(..., "folder of the recordings, below data.database_path")
+    audio: str = free("", "folder of the recordings, below data.database_path; not looked at where names are absolute")
     trials: str = free(..., "list or protocol with the names, below data.protocols_path")
-    extension: str = free("", "appended to a name to find its file: .flac where names are file stems")
+    extension: str | None = free(None, "as data.extension")
     keys: str | None = free(None, "labels, below data.protocols_path: meta.csv or a protocol; null: no EER")
     subset: str | None = free(None, "for keys with a subset column: the one that is counted")
 

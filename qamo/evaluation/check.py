@@ -33,7 +33,8 @@ def check(cfg: Config, asked: Mapping[str, Any], how: str) -> int:
         looks.append(partial(_check_device, cfg))  # says it again, among the other faults
     folder = RunFolder.of(cfg)
     if cfg.train.enabled:
-        looks += [partial(check_training, cfg.data, part, how) for part in ("train", "dev")]
+        needs = {"needs_mos": cfg.model.reads_quality}
+        looks += [partial(check_training, cfg.data, part, how, **needs) for part in ("train", "dev")]
     looks += [partial(check_evaluation, cfg.data, cfg.eval, name, how) for name in cfg.eval.sets]
     looks += [partial(_check_leakage, cfg)]
     looks += [partial(_check_model, cfg, asked, folder), partial(_check_folder, cfg, folder)]

@@ -1,6 +1,6 @@
 """What a trial may be called, so that every file that one command writes can be read by all others.
 
-Names are paths below a folder of recordings, and stand in files whose columns are separated by blanks.
+Names are paths below a folder of recordings, or all absolute, and stand in files whose columns are separated by blanks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from qamo import InputError
 
 # Characters that are right wherever they stand, and where the others are not.
 _PLAIN = (string.ascii_letters + string.digits + "_-+=./\n").encode()
-_ODD = ("\n\n", "\n/", "..")
+_ODD = ("\n\n", "..")
 SEPARATORS = ",;|"  # of the columns of a table, beside blanks
 # The byte order mark, and what turns the order in which a line is shown.
 _UNSEEN = "\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -31,8 +31,13 @@ def check_name(name: str, where: object) -> None:
 
 
 def check_names(names: Sequence[str], lines: Iterable[int], path: Path) -> None:
-    """Refuse the first name of a file that `check_name` would refuse, with its line."""
+    """Refuse the first name of a file that `check_name` would refuse, with its line; and two roots in one file."""
     text = "\n".join(["", *names, ""])
+    if 0 < text.count("\n/") < len(names):
+        said = [next(name for name in names if name.startswith("/") == absolute) for absolute in (True, False)]
+        raise InputError(
+            f"{path}: expected names that are all absolute or all below one folder, found {said[0]!r} and {said[1]!r}"
+        )
     odd = any(odd in text for odd in _ODD) or text.count("\n") != len(names) + 1
     if not odd and not text.encode("utf-8", "surrogatepass").translate(None, delete=_PLAIN):
         return  # nothing to look at one by one, which takes seconds for half a million
@@ -52,6 +57,6 @@ def fault_of_name(name: str) -> str | None:
         return "holds a blank, which separates the columns of lists and score files; rename the file"
     if name[-1] in SEPARATORS:
         return f"ends in {name[-1]!r}, which separates the columns of tables; rename the file"
-    if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-        return "would leave the audio folder; names are relative, without '..'"
+    if ".." in name.split("/") or "\\" in name:
+        return "would leave the audio folder; names are paths with / and without '..'"
     return None

@@ -22,7 +22,7 @@ from qamo.trials import tables
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.names import check_name, check_names
 from qamo.trials.ratings import format_mos, mos_column
-from qamo.trials.sniff import sniff
+from qamo.trials.sniff import Form, read_columns, sniff
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class Trials:
     names: list[str]
     bonafide: np.ndarray  # (N,) bool
     mos: np.ndarray  # (N,) float64, from 0 to 6
+    has_mos: bool = True
 
     def __len__(self) -> int:
         return len(self.names)
@@ -90,20 +91,24 @@ def read_trial_list(path: Path) -> list[str]:
     return names
 
 
-def read_protocol(path: Path) -> Trials:
-    """Read `SPEAKER NAME - ATTACK LABEL MOS` lines.
+def read_protocol(path: Path, *, needs_mos: bool = True) -> Trials:
+    """Read `SPEAKER NAME - ATTACK LABEL MOS` lines, or a table with a header, such as `path,label,mos`.
+
+    Args:
+        needs_mos: refuse a file without MOS; else all are 0 there.
 
     Raises:
         InputError: naming file and line: a wrong column count, label or MOS, a repeated or unsafe name.
     """
     keys = read_keys(path)
-    if "mos" not in keys.columns:
+    if needs_mos and "mos" not in keys.columns:
         raise InputError(
-            f"{path}: expected six columns, SPEAKER NAME - ATTACK LABEL MOS, found no MOS; "
+            f"{path}: expected SPEAKER NAME - ATTACK LABEL MOS, or a table such as path,label,mos, found no MOS; "
             "add it with: python predict_mos.py PROTOCOL AUDIO_FOLDER -o OUT"
         )
     check_names(keys.names, keys.lines, path)
-    return Trials(path, keys.names, keys.bonafide, mos_column(keys))
+    mos = mos_column(keys) if "mos" in keys.columns else np.zeros(len(keys))
+    return Trials(path, keys.names, keys.bonafide, mos, "mos" in keys.columns)
 
 
 def read_listing(path: Path) -> Listing:
@@ -118,6 +123,8 @@ def read_listing(path: Path) -> Listing:
         return Listing(names, functools.partial(as_ratings, names))
     keys = read_keys(path)
     check_names(keys.names, keys.lines, path)
+    if form.heading and not set(form.header or ()) <= {"name", "speaker", "label", "mos"}:
+        return Listing(keys.names, functools.partial(_with_mos, form))
     write = functools.partial(as_meta, speakers="speaker" in keys.columns) if form.delimiter else as_protocol
     return Listing(keys.names, functools.partial(write, rows_of(keys)))
 
@@ -178,6 +185,19 @@ def as_csv(rows: Iterable[Sequence[str]]) -> str:
     for row in rows:
         check_name(row[0], "meta.csv")
         writer.writerow(row)
+    return file.getvalue()
+
+
+def _with_mos(form: Form, mos: Sequence[str]) -> str:
+    """A table with a header, as it stands, with its column of MOS or one more."""
+    heading, roles = list(form.heading or ()), list(form.header or ())
+    columns = [tables.texts_of(column) for column in read_columns(form)[0]]
+    if "mos" in roles:
+        columns[roles.index("mos")] = list(mos)
+    else:
+        heading, columns = [*heading, "mos"], [*columns, list(mos)]
+    file = io.StringIO()
+    csv.writer(file, delimiter=form.delimiter or "\t", lineterminator="\n").writerows([heading, *zip(*columns)])
     return file.getvalue()
 
 

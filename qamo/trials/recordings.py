@@ -45,13 +45,24 @@ def find_recording(folder: Path, name: str) -> Path | None:
     return next((path for ending in ("", *ENDINGS) if (path := folder / f"{name}{ending}").is_file()), None)
 
 
-class Recordings(Sequence[Path]):
-    """The paths of named recordings, each made when it is asked for: 600,000 of them would take 200 MB."""
+def find_extension(folder: Path, names: Sequence[str]) -> str | None:
+    """What is appended to the first names to find a file: an ending, or nothing; None where there is no such file."""
+    tries = ((name, ending) for name in names[:N_SHOWN] for ending in ("", *ENDINGS))
+    return next((ending for name, ending in tries if (folder / f"{name}{ending}").is_file()), None)
 
-    def __init__(self, folder: Path, names: Sequence[str], extension: str):
+
+class Recordings(Sequence[Path]):
+    """The paths of named recordings, each made when it is asked for: 600,000 of them would take 200 MB.
+
+    Args:
+        folder: where relative names begin; an absolute name is its file's path.
+        extension: appended to names that have not the ending of a recording; None: as the first one's file has it.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], extension: str | None):
         self.folder = folder
         self.names = names
-        self.extension = extension
+        self.extension = (find_extension(folder, names) or "") if extension is None else extension
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,7 +74,9 @@ class Recordings(Sequence[Path]):
     def __getitem__(self, place: int | slice) -> Path | Recordings:
         if isinstance(place, slice):
             return Recordings(self.folder, self.names[place], self.extension)
-        return self.folder / f"{self.names[place]}{self.extension}"
+        name = self.names[place]
+        ending = "" if not self.extension or name.lower().endswith(ENDINGS) else self.extension
+        return self.folder / f"{name}{ending}"
 
 
 def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") -> None:

@@ -53,6 +53,7 @@ class Form:
     cells: list[str]  # of the first row of data; of the header where there is no row
     skip: int = 0  # lines above the first row of data
     arrays: dict[str, np.ndarray] | None = None  # of an .npz, where there are no lines
+    heading: list[str] | None = None  # the header as it is written
 
     @property
     def plain(self) -> bool:
@@ -94,7 +95,7 @@ def sniff(path: Path | str, *, numbers: bool = False) -> Form:
             first = following  # `name score` or `name label` lines, whose first is wrong
         return Form(path, delimiter, None, first, above)
     header = [_role(cell) for cell in first]
-    return Form(path, delimiter, header, following or first, lines[0][0])
+    return Form(path, delimiter, header, following or first, lines[0][0], heading=first)
 
 
 def read_columns(form: Form, wanted: list[int] | None = None) -> tuple[list[np.ndarray], np.ndarray]:

@@ -174,7 +174,7 @@ def test_batches_are_the_same_for_any_number_of_workers(paths, n_workers):
 
     def batches(workers):
         source = data_utils.TrainSet(
-            trials, paths[0].parent, window_samples=N_SAMPLES, rule=rule, boost=RawBoostConfig(probability=0.5)
+            trials, paths, window_samples=N_SAMPLES, rule=rule, boost=RawBoostConfig(probability=0.5)
         )
         keys = data_utils.epoch_batches(n, 2, seed=1, epoch=3)
         return list(read_by_processes(source, keys, data_utils.collate, n_workers=workers))

@@ -30,6 +30,7 @@ from qamo.training.checkpoint import read_checkpoint
 from qamo.training.folder import training_identity
 from qamo.training.loader import read_by_processes
 from qamo.trials.protocol import read_protocol
+from qamo.trials.recordings import Recordings
 
 RADII = {"radius_bonafide": 0.9, "radius_spoof": 0.2, "alpha": 20.0}
 QUALITY = {"scale": 32.0, "margin": 0.4, "quality_weight": 0.1}
@@ -111,9 +112,10 @@ def test_quantiles_are_stored_in_the_run_as_the_thresholds_they_came_to(corpus):
 
 
 def predicting_set(corpus: Path, cache: Path | None = None, edge: float = 2.0) -> TrainSet:
+    trials = read_protocol(corpus / "train.txt")
     return TrainSet(
-        read_protocol(corpus / "train.txt"),
-        corpus / "LA" / "train" / "flac",
+        trials,
+        Recordings(corpus / "LA" / "train" / "flac", trials.names, None),
         window_samples=8000,
         rule=QualityRule(np.array([edge]), "predict"),
         seed=5,

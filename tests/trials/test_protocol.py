@@ -76,7 +76,8 @@ def test_a_list_of_names_and_labels_is_recognised_and_said_so(written, caplog):
         ("a\x1b[31m.wav\n", "control character"),
         ("../a\n", ":1: the name '../a' would leave the audio folder"),
         ("S ../a - - bonafide\n", ":1: the name '../a' would leave"),
-        ("/etc/x\n", "would leave the audio folder"),
+        ("/data/../etc/x\n", "would leave the audio folder"),
+        ("/data/x\nb\n", "all absolute or all below one folder, found '/data/x' and 'b'"),
         ("C:\\a.wav\n", "would leave the audio folder"),
         ("", "expected a list of recordings, found no names"),
         ("\n \n", "expected a list of recordings, found no names"),
@@ -202,3 +203,32 @@ def test_a_name_is_written_by_all_or_by_none_and_what_is_written_is_read(tmp_pat
 
 def test_a_name_in_a_message_cannot_act_on_a_terminal():
     assert shown("a\x1b[31m\u202eb é") == r"a\x1b[31m\u202eb é"
+
+
+# ---- tables with a header
+
+TABLE = "path,label,speaker,device,mos\na/1.wav,bonafide,s1,phone,3.25\na/2.mp3,spoof,-,mic,2.5\n"
+
+
+def test_a_table_is_a_protocol_and_keeps_its_columns_with_mos(written):
+    path = written(TABLE)
+    trials = read_protocol(path)
+    assert trials.names == ["a/1.wav", "a/2.mp3"]
+    assert trials.mos.tolist() == [3.25, 2.5]
+    assert read_trial_list(path) == trials.names
+    assert read_listing(path).with_mos(trials.mos) == TABLE.replace("3.25", "3.2500").replace("2.5\n", "2.5000\n")
+    bare = written(TABLE.replace(",mos", "").replace(",3.25", "").replace(",2.5", ""))
+    assert read_listing(bare).with_mos(trials.mos) == TABLE.replace("3.25", "3.2500").replace("2.5\n", "2.5000\n")
+    tabs = written(TABLE.replace(",", "\t"))
+    assert read_listing(tabs).with_mos(trials.mos).splitlines()[1] == "a/1.wav\tbonafide\ts1\tphone\t3.2500"
+
+
+def test_a_table_without_mos_is_enough_where_quality_is_not_read(written):
+    path = written("path,label\n/data/1.wav,bonafide\n/data/2.mp3,spoof\n")
+    trials = read_protocol(path, needs_mos=False)
+    assert not trials.has_mos
+    assert trials.names == ["/data/1.wav", "/data/2.mp3"]
+    with pytest.raises(InputError, match="such as path,label,mos, found no MOS"):
+        read_protocol(path)
+    with pytest.raises(InputError, match="expected columns of names and labels"):
+        read_protocol(written("path,speaker\na,b\nc,d\n"), needs_mos=False)

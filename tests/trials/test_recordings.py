@@ -7,7 +7,7 @@ import os
 import pytest
 
 from qamo import InputError
-from qamo.trials.recordings import check_recordings, find_recording, recordings_in
+from qamo.trials.recordings import Recordings, check_recordings, find_recording, recordings_in
 from tests.support.sounds import encoded, voice
 
 WAV = encoded(voice(2), "WAV")
@@ -51,3 +51,15 @@ def test_a_link_to_nothing_is_missing_and_its_neighbours_are_not(tmp_path):
         check_recordings([tmp_path / "a.wav", tmp_path / "b\x1b.wav"], what="set")
     assert recordings_in(tmp_path) == [tmp_path / "a.wav"]
     assert os.listdir(tmp_path)
+
+
+def test_files_are_found_by_stem_by_name_and_by_absolute_path(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("in/b.opus", "in/c.mp3"):
+        (tmp_path / name).write_bytes(WAV)
+    stems = Recordings(tmp_path / "in", ["lost", "b", "c.mp3"], None)  # the first that is there tells the ending
+    assert list(stems) == [tmp_path / "in/lost.opus", tmp_path / "in/b.opus", tmp_path / "in/c.mp3"]
+    assert Recordings(tmp_path / "in", ["b"], ".flac")[0] == tmp_path / "in/b.flac"
+    absolute = Recordings(tmp_path, [str(tmp_path / "in/c.mp3")], None)
+    check_recordings(absolute, what="set")
+    assert absolute[0] == tmp_path / "in/c.mp3"
