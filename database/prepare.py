@@ -4,11 +4,13 @@
     python database/prepare.py la2021 --from ~/corpora/ASVspoof2021_LA_eval ~/corpora/keys
     python database/prepare.py itw --from ~/corpora/release_in_the_wild
     python database/prepare.py authors
+    python database/prepare.py folder --real DIR --fake DIR --name mine
 
 la2019     ASVspoof 2019 LA (train, dev)       la2021, df2021   ASVspoof 2021 LA, DF (eval)
 itw        In-the-Wild                         for              Fake-or-Real, for-norm, testing
 asvspoof5  ASVspoof 5, track 1 (train, dev, eval), with a config to run it by
 authors    the authors' MOS protocols, evaluation lists and keys (4 MB), fetched from their repository and checked
+folder     your own recordings: lists, a split by speakers where names tell them, MOS, and a config to run it by
 
 --from is searched for what the archives of the corpus unpack to, however deep (to six folders) it lies; links that lead
 out of it are not followed. Recordings are linked, not copied. Nothing is written unless everything is there; what is
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,11 +32,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
 from corpora.asvspoof import prepare_2021, prepare_asvspoof5, prepare_la2019  # noqa: E402
 from corpora.authors import ENVIRONMENT, fetch_authors, fetched, report  # noqa: E402
+from corpora.folder import SPEAKERS, prepare_folder  # noqa: E402
 from corpora.plan import COUNTS, Plan, carry_out, read_mos  # noqa: E402
 from corpora.search import Search  # noqa: E402
 from corpora.wild import prepare_for, prepare_itw  # noqa: E402
 from qamo import InputError  # noqa: E402
-from qamo.command import DONE, INPUT_ERROR, Parser, run_command  # noqa: E402
+from qamo.command import DONE, INPUT_ERROR, Parser, number, run_command  # noqa: E402
+from qamo.config.schema import NAME_RULE  # noqa: E402
+from qamo.trials.names import fault_of_name  # noqa: E402
 
 CORPORA: dict[str, Callable[[Plan], None]] = {
     "la2019": prepare_la2019,
@@ -48,7 +54,7 @@ CORPORA: dict[str, Callable[[Plan], None]] = {
 def build_parser() -> Parser:
     parser = Parser("prepare.py", __doc__)
     add = parser.add_argument
-    add("corpus", choices=(*CORPORA, "authors"))
+    add("corpus", choices=(*CORPORA, "authors", "folder"))
     add("--from", dest="sources", type=Path, nargs="+", default=[], metavar="DIR", help="what to search")
     add("--to", type=Path, default=ROOT / "database", help="data.database_path (database)")
     add("--authors", type=Path, metavar="DIR", help="the authors' database/: link its lists and keys")
@@ -59,6 +65,17 @@ def build_parser() -> Parser:
     add("--force", action="store_true", help="replace files that hold something else")
     add("--url", default="", help=f"with authors: a mirror of their repository at its commit (or {ENVIRONMENT})")
     add("--dry-run", action="store_true", help="say what would be done, and stop")
+    own = parser.add_argument_group("folder")
+    own.add_argument("--real", type=Path, metavar="DIR", help="real recordings, in folders or not")
+    own.add_argument("--fake", type=Path, metavar="DIR", help="fake ones")
+    own.add_argument("--name", help="what the data are called (the name of their common folder)")
+    own.add_argument(
+        "--speakers", choices=SPEAKERS, default="auto", help="what tells them: folders, a prefix of the file's name"
+    )
+    own.add_argument("--no-mos", action="store_true", help="predict none: heads that look at quality cannot be trained")
+    own.add_argument(
+        "--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes that predict MOS"
+    )
     return parser
 
 
@@ -73,6 +90,10 @@ def command(args: argparse.Namespace) -> int:
         for sentence in failed:
             print(f"prepare.py: {sentence}", file=sys.stderr)
         return INPUT_ERROR if failed else DONE
+    if args.corpus == "folder":
+        return own_data(args)
+    if args.real or args.fake or args.name:
+        raise InputError("--real, --fake, --name have no effect but with folder; leave them out")
     if args.url:
         raise InputError("--url has no effect but with authors; leave it out")
     if not args.sources and not args.authors:
@@ -92,6 +113,30 @@ def command(args: argparse.Namespace) -> int:
         links_recordings=not args.no_links,
     )
     CORPORA[args.corpus](plan)
+    return finish(plan, args)
+
+
+def own_data(args: argparse.Namespace) -> int:
+    """Prepare a folder of real and one of fake recordings."""
+    if not args.real or not args.fake:
+        raise InputError("folder: expected --real DIR and --fake DIR with your recordings")
+    if args.sources or args.authors or args.partial:
+        raise InputError("folder: --from, --authors and --partial have no effect; leave them out")
+    common = Path(os.path.commonpath([args.real.resolve(), args.fake.resolve()]))
+    name = args.name or common.name
+    if not NAME_RULE.fullmatch(name) or fault_of_name(name):
+        raise InputError(f"--name: expected a name without / and blanks for the data, found {name!r}")
+    to, links = args.to.absolute(), not args.no_links
+    plan = Plan(
+        "folder", to=to, search=Search([]), authors=None, mos=read_mos(args.mos), counts={}, links_recordings=links
+    )
+    predicts = not (args.no_mos or args.dry_run)
+    prepare_folder(plan, args.real, args.fake, name, speakers=args.speakers, predicts=predicts, jobs=args.jobs)
+    return finish(plan, args)
+
+
+def finish(plan: Plan, args: argparse.Namespace) -> int:
+    """Say what is missing, else write what is planned."""
     if plan.mos and not plan.mos_used and not plan.missing:
         raise InputError(f"--mos: none of its {len(plan.mos):,} names is a recording of {args.corpus}")
     for sentence in plan.missing:

@@ -163,6 +163,21 @@ COMMANDS = [
     Shown(
         "python report.py exps/NAME/scores/ITW.txt --keys database/ood_ds_keys/ITW -o report.html", leaves="report.html"
     ),
+    Shown(
+        "python database/prepare.py folder --real real/ --fake fake/ --name mine", "--jobs 1", "database/mine/dev.csv"
+    ),
+    Shown(
+        "python main.py --config database/mine/config.yaml --name mine",
+        "data.window_samples=8000 train.max_epochs=1 train.batch_size=6 eval.n_resamples=0",
+        "exps/mine/scores/mine.txt",
+        "mine",
+    ),
+    Shown(
+        "python main.py --config database/mine/config.yaml --check full", "--name other", says="all that the run needs"
+    ),
+    Shown("python inference.py --ckpt_path exps/mine recording.wav", says="recording.wav"),
+    Shown("python predict_mos.py TABLE.csv FOLDER -o RATED.csv", "--jobs 1", "RATED.csv"),
+    Shown("python score_ood_dataset.py SCORES TABLE.csv --by device", says="device"),
     Shown("python benchmarks/baselines.py", "--config wild.yaml", says="DistillMOS"),
     Shown("python benchmarks/onnx_cost.py exps/NAME", "--n 10", says="ONNX int8"),
 ]
@@ -330,7 +345,15 @@ def write(path: Path, lines: list[str]) -> None:
 
 def build(root: Path) -> None:
     """Everything that a user brings: archives unpacked to FOLDER, the authors' lists in DIR, XLS-R, some recordings."""
-    for item in ("*.py", "qamo", "database/prepare.py", "database/corpora", "2021/eval-package/*.py", "benchmarks"):
+    for item in (
+        "*.py",
+        "qamo",
+        "database/prepare.py",
+        "database/mini.yaml",
+        "database/corpora",
+        "2021/eval-package/*.py",
+        "benchmarks",
+    ):
         for source in ROOT.glob(item):
             target = root / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -389,6 +412,14 @@ def build(root: Path) -> None:
     (root / "wild.yaml").write_text(yaml.safe_dump(small | {"eval": {"sets": ["ITW"]}}))
 
     tones(root, ["clip.wav", "recording.wav", "folder/0.wav", "folder/1.wav"], [True, False, True, False])
+    places = [f"{label}/spk{i % 8}/{label[0]}{i}.wav" for label in ("real", "fake") for i in range(24)]
+    tones(root, places, [place[0] == "r" for place in places], n_samples=RATE // 4)
+    dev_flac = "LA/ASVspoof2019_LA_dev/flac"
+    rows = [
+        f"{dev_flac}/LA_D_{1_000_000 + i}.flac,{'fake' if i % 3 else 'real'},{'phone' if i < 6 else 'mic'}"
+        for i in range(12)
+    ]
+    write(root / "TABLE.csv", ["path,label,device", *rows])
     soundfile.write(root / "interview.mp3", tone(np.random.default_rng(1), True, 3 * RATE), RATE)
     dev = archives / "LA" / "ASVspoof2019_LA_cm_protocols" / "ASVspoof2019.LA.cm.dev.trl.txt"
     shutil.copy(dev, root / "PROTOCOL")
