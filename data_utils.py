@@ -1,4 +1,4 @@
-"""Data: protocols to trials, recordings to windows, the order they come in, and the sets that a run reads.
+"""Data: protocols to trials, recordings to windows, the order they come in, and what a training reads.
 
 A training item is (wave (T,) float32, bonafide bool, quality int, index int, augmented bool). What happens to an
 utterance in an epoch depends on (seed, epoch, index) and on nothing else: not on the number of workers or processes,
@@ -20,22 +20,24 @@ from torch.utils.data import Dataset
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
-from qamo.config.schema import DataConfig, EvalConfig, QualityConfig, RawBoostConfig
+from qamo.audio.windows import OVERLAP, window_starts
+from qamo.config.schema import DataConfig, QualityConfig, RawBoostConfig
 from qamo.files import sha256
 from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
 from qamo.training.gather import share_of
 from qamo.training.loader import Batch, Batches, read_by_processes
 from qamo.trials.authors import how_to_get
-from qamo.trials.keys import read_keys
-from qamo.trials.protocol import Trials, read_listing, read_protocol, read_trial_list
+from qamo.trials.protocol import Trials, read_protocol
 from qamo.trials.recordings import Recordings, check_recordings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 log = logging.getLogger(__name__)
-CORPORA = "; docs/reproduce.md says where the corpora come from, and `make demo` builds one that needs none of them"
+CORPORA_PAGE = (
+    "; docs/reproduce.md says where the corpora come from, and `make demo` builds one that needs none of them"
+)
 
 N_PROBED = 16  # utterances that a start with data.quality.augmented=predict listens to, twice each
 
@@ -55,6 +57,7 @@ class TrainSet(Dataset[Item]):
     """Windows of a protocol's recordings, some of them RawBoosted; keys are (epoch, index).
 
     Args:
+        window: which part of a longer recording: its first samples, or random ones in each epoch.
         boost: ranges of RawBoost and its probability an utterance and epoch; None: never (the dev set).
         mos_of: wave -> MOS; needed where the rule predicts the class of augmented speech.
     """
@@ -65,6 +68,7 @@ class TrainSet(Dataset[Item]):
         paths: Sequence[Path],
         *,
         window_samples: int,
+        window: str = "first",
         rule: QualityRule,
         seed: int = 0,
         boost: RawBoostConfig | None = None,
@@ -73,6 +77,7 @@ class TrainSet(Dataset[Item]):
         self.trials = trials
         self.paths = paths
         self.window_samples = window_samples
+        self.window = window
         self.rule = rule
         self.classes = rule.classes(trials.mos)
         self.seed = seed
@@ -95,6 +100,9 @@ class TrainSet(Dataset[Item]):
                 quality = int(self.rule.classes(np.array([self.mos_of(wave)]))[0])
             else:  # the class of spoofed speech is not read
                 quality = self.rule.after_augmentation(quality)
+        if self.window == "random":  # drawn apart, so that augmentation is the same for either
+            last = max(0, len(wave) - self.window_samples)
+            wave = wave[np.random.default_rng([self.seed, epoch, index, 0xC2]).integers(last + 1) :]
         return Item(audio.fit_length(wave, self.window_samples), bonafide, quality, index, augmented)
 
     def probe(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,11 +122,16 @@ class TrainSet(Dataset[Item]):
 
 
 class ScoreSet:
-    """Windows of recordings without labels: (wave, fault), where a recording that cannot be read gives silence."""
+    """Windows of recordings without labels: (wave (T,), fault), where a recording that cannot be read gives silence.
 
-    def __init__(self, paths: Sequence[Path], *, window_samples: int):
+    Args:
+        windows: first; or all, half overlapping: (n, T) in place of (T,).
+    """
+
+    def __init__(self, paths: Sequence[Path], *, window_samples: int, windows: str = "first"):
         self.paths = paths
         self.window_samples = window_samples
+        self.windows = windows
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -127,10 +140,15 @@ class ScoreSet:
         fault = ""
         for _attempt in range(2):  # a network disk may fail once
             try:
-                return audio.fit_length(audio.load(self.paths[index]), self.window_samples), ""
+                wave = audio.load(self.paths[index])
+                if self.windows == "first":
+                    return audio.fit_length(wave, self.window_samples), ""
+                starts = window_starts(len(wave), self.window_samples, OVERLAP)
+                return np.stack([audio.fit_length(wave[start:], self.window_samples) for start in starts]), ""
             except (InputError, OSError) as error:
                 fault = str(error)
-        return np.zeros(self.window_samples, dtype=np.float32), fault
+        silence = np.zeros(self.window_samples, dtype=np.float32)
+        return silence if self.windows == "first" else silence[None], fault
 
 
 # ---- order
@@ -217,8 +235,8 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
     Raises:
         InputError: anything that would stop training later.
     """
-    trials, paths = _labelled(data, "train", needs_mos=reads_quality)
-    dev_trials, dev_paths = _labelled(data, "dev", needs_mos=reads_quality)
+    trials, paths = labelled(data, "train", needs_mos=reads_quality)
+    dev_trials, dev_paths = labelled(data, "dev", needs_mos=reads_quality)
     if len(trials) < batch_size:
         raise InputError(
             f"train.batch_size: {batch_size} exceeds the {len(trials)} utterances of {trials.path}, and short batches "
@@ -238,12 +256,14 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
     for sentence in describe_quality(mos, rule, boost.probability if boost else 0.0):
         log.info("%s", sentence)
     mos_of = AugmentedMOS(quality.cache) if rule.predicts and boost else None
-    window = data.window_samples
-    train = TrainSet(trials, paths, window_samples=window, rule=rule, seed=seed, boost=boost, mos_of=mos_of)
+    length = data.window_samples
+    train = TrainSet(
+        trials, paths, window_samples=length, window=data.window, rule=rule, seed=seed, boost=boost, mos_of=mos_of
+    )
     if mos_of is not None:
         for sentence in describe_prediction(rule, *train.probe(N_PROBED), trials.path):
             log.info("%s", sentence)
-    dev = TrainSet(dev_trials, dev_paths, window_samples=window, rule=rule)
+    dev = TrainSet(dev_trials, dev_paths, window_samples=length, rule=rule)
     facts = {
         part: {"protocol": str(t.path), "sha256": sha256(t.path), "n": len(t), "n_bonafide": int(t.bonafide.sum())}
         for part, t in (("train", trials), ("dev", dev_trials))
@@ -254,37 +274,16 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
 
 def check_training(data: DataConfig, part: str, how: str, *, needs_mos: bool = True) -> str:
     """Look at protocol and recordings of "train" or "dev" as `check_recordings` does; says what is there."""
-    trials, _ = _labelled(data, part, how, needs_mos=needs_mos)
+    trials, _ = labelled(data, part, how, needs_mos=needs_mos)
     return f"{part}: {len(trials)} utterances, {trials.bonafide.sum()} bona fide"
 
 
-def all_lists(
-    data: DataConfig, evaluation: EvalConfig, parts: Sequence[str]
-) -> list[tuple[str, list[str], Recordings]]:
-    """What each list is called, its names and recordings: of some of "train" and "dev", and of the evaluation sets.
-
-    Raises:
-        InputError: a list cannot be read; the files of its recordings are not looked at.
-    """
-    entries = [
-        (part, getattr(data, f"{part}_protocol"), getattr(data, f"{part}_audio"), data.extension) for part in parts
-    ]
-    for name in evaluation.sets:
-        entry = evaluation.catalogue[name]
-        entries.append((name, entry.trials, entry.audio, entry.extension))
-    lists = []
-    for called, listed, folder, extension in entries:
-        names = read_listing(data.protocols_path / listed).names
-        lists.append((called, names, Recordings(data.database_path / folder, names, extension)))
-    return lists
-
-
-def _labelled(data: DataConfig, part: str, how: str = "header", *, needs_mos: bool = True) -> tuple[Trials, Recordings]:
+def labelled(data: DataConfig, part: str, how: str = "header", *, needs_mos: bool = True) -> tuple[Trials, Recordings]:
     """Trials and recordings of "train" or "dev"."""
     path = data.protocols_path / getattr(data, f"{part}_protocol")
     if not path.exists():
         raise InputError(
-            f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol{how_to_get(path)}{CORPORA}"
+            f"{path}: no such protocol; set data.protocols_path or data.{part}_protocol{how_to_get(path)}{CORPORA_PAGE}"
         )
     trials = read_protocol(path, needs_mos=needs_mos)
     paths = Recordings(data.database_path / getattr(data, f"{part}_audio"), trials.names, data.extension)
@@ -292,53 +291,3 @@ def _labelled(data: DataConfig, part: str, how: str = "header", *, needs_mos: bo
     if not 0 < trials.bonafide.sum() < len(trials):
         raise InputError(f"{path}: expected bona fide and spoofed utterances, found one kind only")
     return trials, paths
-
-
-class EvaluationSet(NamedTuple):
-    names: list[str]
-    paths: Recordings
-    list: Path
-    keys: Path | None
-    subset: str | None
-
-
-def evaluation_sets(data: DataConfig, evaluation: EvalConfig, how: str = "exist") -> dict[str, EvaluationSet]:
-    """Lists, recordings and keys of the chosen sets, all looked at before anything is computed.
-
-    Raises:
-        InputError: a set cannot be scored; the message says which key to set, or how to leave the set out.
-    """
-    return {name: _evaluation_set(data, evaluation, name, how) for name in evaluation.sets}
-
-
-def dev_set(data: DataConfig) -> EvaluationSet:
-    """The dev set as a set to score, with its protocol as list and keys."""
-    trials, paths = _labelled(data, "dev", "exist", needs_mos=False)
-    return EvaluationSet(trials.names, paths, trials.path, trials.path, None)
-
-
-def check_evaluation(data: DataConfig, evaluation: EvalConfig, name: str, how: str) -> str:
-    """Look at list, keys and recordings of one set as `check_recordings` does; says what is there."""
-    chosen = _evaluation_set(data, evaluation, name, how)
-    return f"{name}: {len(chosen.names)} trials, {'keys ' + str(chosen.keys) if chosen.keys else 'no keys'}"
-
-
-def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: str) -> EvaluationSet:
-    entry = evaluation.catalogue[name]
-    where, otherwise = f"eval.catalogue.{name}", f"or leave {name} out of eval.sets"
-    listed = data.protocols_path / entry.trials
-    folder = data.database_path / entry.audio
-    if not listed.exists():
-        raise InputError(f"{listed}: no such list; set {where}.trials, {otherwise}{how_to_get(listed)}{CORPORA}")
-    names = read_trial_list(listed)
-    if not names[0].startswith("/") and not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
-    paths = Recordings(folder, names, entry.extension)
-    check_recordings(paths, what=name, how=how)
-    keys = data.protocols_path / entry.keys if entry.keys else None
-    if keys is not None and keys.exists():
-        read_keys(keys, subset=entry.subset)  # a fault in the keys should not wait until all is scored
-    elif keys is not None:
-        log.warning("%s: no such keys; %s is scored, but its EER is not computed%s", keys, name, how_to_get(keys))
-        keys = None
-    return EvaluationSet(names, paths, listed, keys, entry.subset)

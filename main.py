@@ -32,7 +32,7 @@ from qamo.training.folder import DEV, RunFolder, scoring_digest
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from data_utils import EvaluationSet
+    from qamo.evaluation.sets import EvaluationSet
 
 log = logging.getLogger("main")
 
@@ -76,9 +76,9 @@ def run(cfg: Config, asked: Mapping[str, Any]) -> tuple[int, Results]:
     Args:
         asked: model settings from the command line that the weights must have or can follow, {"qamo.score": "max"}.
     """
-    from data_utils import dev_set, evaluation_sets
     from qamo.evaluation import results
     from qamo.evaluation.check import check_writable_scores
+    from qamo.evaluation.sets import dev_set, evaluation_sets
     from qamo.training import device, launch
     from qamo.training.signals import Interrupted
 
@@ -164,17 +164,17 @@ def score(
     from qamo.training.signals import stopping_on_signals
 
     detector = load_detector(folder.weights(cfg), asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
-    digest = feature_cache.fingerprint(detector)
-    Peers.check_same_weights(digest)
+    Peers.check_same_weights(digest := feature_cache.fingerprint(detector))
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
     window, size = cfg.data.window_samples, device.score_batch(cfg.score.batch_size, fabric.device.type)
     ready = ScoringPass(detector.to(fabric.device), fabric.device, cfg.score.precision, batch_size=size, window=window)
     if cfg.run.compile == "auto" and fabric.device.type == "cuda":
-        ready.compile(cfg.data.window_samples, cfg.score.precision)
+        ready.compile(window, cfg.score.precision)
     identity = {
         "weights": digest,
         "config": scoring_digest(detector.config),
-        "window_samples": cfg.data.window_samples,
+        "window_samples": window,
+        "windows": cfg.score.windows,
         "batch_size": cfg.score.batch_size,
         "precision": cfg.score.precision,
         "device": fabric.device.type,
@@ -182,7 +182,7 @@ def score(
     n_failed = {}
     with stopping_on_signals() as stop:
         for name, chosen in sets.items():
-            recordings = ScoreSet(chosen.paths, window_samples=cfg.data.window_samples)
+            recordings = ScoreSet(chosen.paths, window_samples=window, windows=cfg.score.windows)
             n_failed[name] = score_trials(
                 fabric,
                 ready,

@@ -176,6 +176,7 @@ class Bench:
             batches = [range(i, min(i + size, len(paths))) for i in range(0, len(paths), size)]
             with torch.inference_mode():
                 for wave, _ in read_by_threads(source.__getitem__, batches, n_workers=0 if self.smoke else 4):
+                    assert isinstance(wave, torch.Tensor)
                     detector(wave.to(self.device)).score.float().tolist()
 
         score()

@@ -18,6 +18,7 @@ from qamo.audio import WINDOW_SAMPLES
 from qamo.config.parts import ModelConfig
 from qamo.config.schema import Config, ScoreConfig
 from qamo.evaluation.score_set import score_trials
+from qamo.evaluation.sets import evaluation_sets
 from qamo.training.loader import read_by_threads
 from qamo.training.precision import resolved
 from qamo.training.signals import StopFlag
@@ -72,7 +73,7 @@ def labelled_sets(cfg: Config, n: int = 0) -> dict[str, tuple[list[Path], np.nda
         InputError: a set has no keys, or its recordings are not there.
     """
     found = {}
-    for name, chosen in data_utils.evaluation_sets(cfg.data, cfg.eval).items():
+    for name, chosen in evaluation_sets(cfg.data, cfg.eval).items():
         if chosen.keys is None:
             raise InputError(f"{chosen.list}: no keys, so no EER; leave the set out of eval.sets")
         keys = read_keys(chosen.keys, subset=chosen.subset)

@@ -3,20 +3,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import data_utils
-from data_utils import TrainSet, epoch_batches
+from data_utils import Item, ScoreSet, TrainSet, epoch_batches
 from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.rawboost import rawboost
 from qamo.config.schema import RawBoostConfig
+from qamo.evaluation.scoring_pass import ScoringPass
 from qamo.quality.classes import QualityRule, describe_quality, quality_rule
-from qamo.training.loader import read_by_processes
+from qamo.training.loader import read_by_processes, read_by_threads
 from qamo.trials.protocol import read_protocol
 from qamo.trials.recordings import Recordings
 
@@ -196,3 +199,49 @@ class Deadly(torch.utils.data.Dataset):
 def test_a_worker_that_the_system_killed_is_told_in_a_sentence():
     with pytest.raises(InputError, match=r"a process that reads recordings was lost .*lower data.n_workers"):
         list(read_by_processes(Deadly(), [[0], [1]], list, n_workers=1))
+
+
+# ---- windows
+
+
+def test_random_windows_are_drawn_by_seed_epoch_and_index_and_leave_augmentation_as_it_is(built_corpus):
+    trials = read_protocol(built_corpus / "train.txt")
+    paths = Recordings(built_corpus / "LA" / "train" / "flac", trials.names, None)
+    rule = QualityRule(np.array([2.5]), "lower")
+
+    def items(window: str, length: int, epoch: int) -> list[Item]:
+        boost = RawBoostConfig(probability=0.5)
+        source = TrainSet(trials, paths, window_samples=length, window=window, rule=rule, seed=3, boost=boost)
+        return [source[epoch, i] for i in range(12)]
+
+    whole = items("first", 40_000, 1)  # longer than the recordings are
+    for one, two, all_of_it in zip(items("random", 2000, 1), items("random", 2000, 1), whole):
+        np.testing.assert_array_equal(one.wave, two.wave)
+        places = np.flatnonzero(all_of_it.wave == one.wave[0])
+        assert any(np.array_equal(all_of_it.wave[i : i + 2000], one.wave) for i in places)
+    starts = [[float(item.wave[0]) for item in items("random", 2000, epoch)] for epoch in (1, 2)]
+    assert starts[0] != starts[1]
+    for item, plain in zip(items("random", 40_000, 1), whole):  # shorter recordings are repeated
+        np.testing.assert_array_equal(item.wave, plain.wave)
+
+
+def test_all_windows_of_a_recording_are_scored_to_their_mean(tmp_path):
+    lengths = [3000, 8000, 8001, 20_000]
+    for i, length in enumerate(lengths):
+        soundfile.write(tmp_path / f"{i}.wav", np.random.default_rng(i).normal(0, 0.1, length), 16_000)
+    (tmp_path / "4.wav").write_text("no sound")
+    paths = [tmp_path / f"{i}.wav" for i in range(5)]
+    source = ScoreSet(paths, window_samples=8000, windows="all")
+    (waves, faults), *_ = read_by_threads(source.__getitem__, [range(5)], n_workers=0)
+    assert [len(wave) for wave in waves] == [1, 1, 2, 4, 1]
+    assert [bool(fault) for fault in faults] == [False] * 4 + [True]
+
+    class Loudest(torch.nn.Module):
+        def forward(self, wave):
+            return types.SimpleNamespace(score=wave.amax(dim=1))
+
+    scored = ScoringPass(Loudest(), torch.device("cpu"), "32", batch_size=3, window=8000)
+    expected = [np.mean([window.max() for window in wave.numpy()]) for wave in waves]
+    np.testing.assert_allclose(scored(waves).numpy(), expected, rtol=1e-6)
+    first, _ = next(iter(read_by_threads(ScoreSet(paths, window_samples=8000).__getitem__, [range(4)], n_workers=0)))
+    np.testing.assert_array_equal(first.numpy(), [wave[0].numpy() for wave in waves[:4]])

@@ -14,6 +14,7 @@ import numpy as np
 from qamo.audio.diagnostics import FRAME_SAMPLES, speech_frames
 from qamo.audio.load import fit_length
 
+OVERLAP = 0.5  # share of a window that the next one covers too
 SPEECH_SHARE = 0.25  # of a window's frames; with less it counts as a pause
 
 

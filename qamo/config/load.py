@@ -27,6 +27,10 @@ RENAMED = {"data.rawboost.share": "data.rawboost.probability"}
 # Keys that came later, and what runs and checkpoints that were made before them did.
 ADDED = {
     "model.conformer_tcm.init": "independent",
+    "data.window": "first",
+    "train.warmup_steps": 0,
+    "train.schedule": "constant",
+    "train.clip_norm": None,
     **{f"model.{part}.layers": "last" for part in ("xlsr", "distillmos")},
     **{f"model.{part}.features": "float32" for part in ("xlsr", "distillmos")},
 }

@@ -122,6 +122,9 @@ class DataConfig(Section):
         ge=400,
         le=100_000_000,
     )
+    window: Literal["first", "random"] = training(
+        "first", "which part of a longer training recording is seen: its first samples, or random ones in each epoch"
+    )
     n_workers: int = free(4, "processes that decode and augment recordings; changes no result", ge=0, le=1024)
     quality: QualityConfig = QualityConfig()
     rawboost: RawBoostConfig = RawBoostConfig()
@@ -137,6 +140,13 @@ class TrainConfig(Section):
     lr: float = training(1e-6, "learning rate of everything but the head", ge=0, le=1000)
     head_lr: float = training(1e-3, "learning rate of the head", ge=0, le=1000)
     weight_decay: float = training(1e-4, "weight decay of both, coupled (Adam)", ge=0, le=1000)
+    warmup_steps: int = training(0, "steps over which both learning rates rise from 0", ge=0, le=1_000_000_000)
+    schedule: Literal["constant", "cosine"] = training(
+        "constant", "of both learning rates after that: constant, or cosine: down to 0 at the end of max_epochs"
+    )
+    clip_norm: Annotated[float, Field(gt=0, le=1e9)] | None = training(
+        None, "gradients of a greater norm, over all trained weights, are scaled down to it; null: never"
+    )
     n_best: int = training(5, "epochs that are kept, by dev loss", ge=1, le=10_000)
     average: Literal["mean", "reference", "none"] = training(
         "mean",
@@ -165,6 +175,9 @@ class ScoreConfig(Section):
         "auto", "recordings at a time; auto: 20 on a CPU, 128 on a GPU, computed in pieces that its memory holds"
     )
     precision: Precision = scoring("auto", "as train.precision, and whatever that was")
+    windows: Literal["first", "all"] = scoring(
+        "first", "what of a recording is scored: its first window, or all, half overlapping: their mean"
+    )
     on_bad_audio: Literal["fail", "skip"] = free(
         "skip", "an unreadable recording: skip (reported, exit status 2) or fail (stop at once)"
     )

@@ -1,8 +1,9 @@
 """Scores of an evaluation set, and what they say.
 
 Contract: scores are finite floats, higher means bona fide. Score files appear whole or not at all.
-Imports every room below. Only `score_set.py`, `scoring_pass.py` and `check.py` import PyTorch.
+Imports every room below. Only `sets.py`, `score_set.py`, `scoring_pass.py` and `check.py` import PyTorch.
 
+    sets.py         the sets that a run scores: lists, recordings, keys
     score_set.py    a set scored into a file
     scoring_pass.py the forward pass of scoring, in pieces that the memory holds
     part_files.py   what is kept while a set is scored

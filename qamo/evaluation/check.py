@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from data_utils import all_lists, check_evaluation, check_training
+from data_utils import check_training
 from model import build_detector, load_detector
 from qamo import InputError
 from qamo.command import DONE, INPUT_ERROR, sentence
 from qamo.config.schema import Config
 from qamo.evaluation.leakage import overlaps
 from qamo.evaluation.score_set import check_free
+from qamo.evaluation.sets import all_lists, check_evaluation
 from qamo.files import check_writable, size_text
 from qamo.training import device
 from qamo.training.folder import RunFolder

@@ -24,7 +24,7 @@ from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
 
 if TYPE_CHECKING:
-    from data_utils import EvaluationSet
+    from qamo.evaluation.sets import EvaluationSet
 
 log = logging.getLogger(__name__)
 

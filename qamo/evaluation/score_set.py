@@ -35,8 +35,8 @@ from qamo.trials.scores import format_score, sidecar_of
 
 log = logging.getLogger(__name__)
 
-# Indices of trials, batch by batch -> (waves (B, T), fault texts, empty where a recording was read).
-Read = Callable[[list[range]], Iterable[tuple[Tensor, list[str]]]]
+# Indices of trials, batch by batch -> (waves (B, T), or [(n, T), ...], fault texts, empty where one was read).
+Read = Callable[[list[range]], Iterable[tuple[Tensor | list[Tensor], list[str]]]]
 
 
 def score_trials(
@@ -171,7 +171,8 @@ def _claim(parts: Parts, identity: dict[str, Any]) -> None:
         return
     about = _read_sidecar(out)
     before = about["identity"]
-    before = {"device": identity.get("device"), **before} if "device" in identity else before  # older files name none
+    older = {"device": identity.get("device"), "windows": "first"}  # of files that do not say
+    before = {**{key: value for key, value in older.items() if key in identity}, **before}
     if before != identity:
         differs = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
         raise InputError(

@@ -21,6 +21,8 @@ WINDOW = 66_800
 class ScoringPass:
     """(B, T) -> (B,) scores in float32, on the device; they depend on the size of the pieces by rounding only.
 
+    Of B recordings with n windows each, [(n, T), ...], the mean over the windows.
+
     On a GPU the weights of a mixed precision are cast once, so the detector can no longer be saved or trained.
 
     Attributes:
@@ -41,8 +43,10 @@ class ScoringPass:
         with precision.computing(name, self.device.type):
             compile_layers(self.detector, torch.zeros(self.n_at_once, window, device=self.device), backward=False)
 
-    def __call__(self, wave: Tensor) -> Tensor:
+    def __call__(self, wave: Tensor | list[Tensor]) -> Tensor:
         """Raises InputError where not even one wave fits the device's memory."""
+        if isinstance(wave, list):
+            return torch.stack([scores.mean() for scores in self(torch.cat(wave)).split([len(w) for w in wave])])
         while True:
             try:
                 pieces = wave.split(self.n_at_once)

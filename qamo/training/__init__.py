@@ -8,6 +8,7 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
     peers.py       whether they want the same and are there; the end of one that waits
     folder.py      RunFolder: what a run's files are called, which training it holds, its lock
     loop.py        the training loop, the best epochs
+    schedule.py    learning rates over the steps
     step_log.py    losses and counts of steps, read from a GPU one step late
     compiling.py   XLS-R's layers through torch.compile
     state.py       what a resume needs, written and read

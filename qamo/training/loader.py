@@ -100,18 +100,21 @@ def _quiet_worker(parent: int, worker: int) -> None:
 
 def read_by_threads(
     read: Callable[[int], tuple[np.ndarray, str]], batches: Iterable[range], *, n_workers: int
-) -> Iterator[tuple[Tensor, list[str]]]:
+) -> Iterator[tuple[Tensor | list[Tensor], list[str]]]:
     """The waves at given indices, batch by batch, with what is wrong with each; `n_workers` threads read ahead.
 
     Threads, since decoding is C code outside Python's lock. A forked process would share its memory with this one,
     which then copies every page that the network writes to: seconds of XLS-R's first batches.
 
     Args:
-        read: index -> (wave (T,), fault), of one length; called by several threads at once.
+        read: index -> (wave (T,), fault), of one length; or several windows of it (n, T), which stay apart from those
+            of others. Called by several threads at once.
     """
 
-    def read_batch(batch: range) -> tuple[Tensor, list[str]]:
+    def read_batch(batch: range) -> tuple[Tensor | list[Tensor], list[str]]:
         waves, faults = zip(*map(read, batch))
+        if waves[0].ndim == 2:
+            return list(map(torch.from_numpy, waves)), list(faults)
         wave = torch.from_numpy(np.stack(waves))  # NumPy's: in a thread torch would start a team of its own
         return wave.pin_memory() if torch.cuda.is_available() else wave, list(faults)
 

@@ -34,6 +34,7 @@ from qamo.progress import progress
 from qamo.training import precision
 from qamo.training.gather import gather_batch, gather_rows, set_anywhere
 from qamo.training.loader import Batches
+from qamo.training.schedule import Schedule
 from qamo.training.signals import Interrupted, StopFlag, stopping_on_signals
 from qamo.training.state import Saver, TrainState, read_last, resume
 from qamo.training.step_log import StepLog
@@ -76,11 +77,11 @@ def fit(
         detector.gather = functools.partial(gather_batch, fabric, batch_size=train.batch_size)
     cast(nn.Module, detector).to(fabric.device)  # before the optimiser, which asks where the weights are
     optimizer = build_optimizer(detector, lr=train.lr, head_lr=train.head_lr, weight_decay=train.weight_decay)
-    saved = read_last(folder)
-    if saved:
+    schedule = Schedule(optimizer, train, batches.steps_per_epoch)
+    if saved := read_last(folder):
         detector.load_state_dict(saved["model"])
     model, fabric_optimizer = fabric.setup(cast(nn.Module, detector), optimizer)
-    # After the set-up, which moves the weights to their device: the optimiser's moments follow the weights.
+    # After the set-up, which moves the weights to their device: the moments follow the weights.
     state = resume(fabric, optimizer, saved) if saved else TrainState()
     del saved
     saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s)
@@ -88,7 +89,7 @@ def fit(
     fabric.barrier()
     with stopping_on_signals() as stop, precision.float32_products(train.precision):
         while not state.finished:
-            terms = train_epoch(fabric, model, fabric_optimizer, batches, state, saver, stop)
+            terms = train_epoch(fabric, model, fabric_optimizer, batches, state, schedule, saver, stop)
             dev = dev_loss(fabric, detector, batches, stop)
             if dev is None:  # asked to stop halfway; the epoch's last step is saved
                 saver.save(state)
@@ -105,6 +106,7 @@ def train_epoch(
     optimizer: Any,
     batches: Batches,
     state: TrainState,
+    schedule: Schedule,
     saver: Saver,
     stop: StopFlag,
 ) -> dict[str, Any]:
@@ -124,6 +126,9 @@ def train_epoch(
         steps.add(state, losses, batch)
         optimizer.zero_grad()
         fabric.backward(losses["total"])
+        if schedule.clip_norm is not None:
+            fabric.clip_gradients(model, optimizer, max_norm=schedule.clip_norm, error_if_nonfinite=False)
+        schedule.set(batches.steps_per_epoch * state.epoch + state.step)
         optimizer.step()
         state.step += 1
         stopping, due = set_anywhere(fabric, stop.asked, saver.due)

@@ -46,8 +46,9 @@ def find_recording(folder: Path, name: str) -> Path | None:
 
 
 def find_extension(folder: Path, names: Sequence[str]) -> str | None:
-    """What is appended to the first names to find a file: an ending, or nothing; None where there is no such file."""
-    tries = ((name, ending) for name in names[:N_SHOWN] for ending in ("", *ENDINGS))
+    """What is appended to names to find their files: an ending, or nothing; None where no file of some is there."""
+    some = names[:: max(1, len(names) // 20)]
+    tries = ((name, ending) for name in some for ending in ("", *ENDINGS))
     return next((ending for name, ending in tries if (folder / f"{name}{ending}").is_file()), None)
 
 

@@ -26,14 +26,14 @@ def run(corpus: Path, *more: str) -> int:
     return main.main(["--config", str(corpus / "config.yaml"), "name=r", *more])
 
 
-def test_a_few_kills_change_not_one_byte():
-    """A shorter form of `make kill-test`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.kill", "--kills", "7", "--seed", "1", "train.max_epochs=2"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+CHOICES = "data.window=random data.window_samples=3000 train.schedule=cosine train.warmup_steps=3 train.clip_norm=1.0"
+
+
+@pytest.mark.parametrize("settings", ["", f"{CHOICES} score.windows=all model.backend=asp"])
+def test_a_few_kills_change_not_one_byte(settings):
+    """A shorter form of `make kill-test`; with the settings that draw or count something of their own too."""
+    command = [sys.executable, "-m", "tests.support.kill", "--kills", "7", "--seed", "1", "train.max_epochs=2"]
+    done = subprocess.run([*command, *settings.split()], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("kills: 7 (1 in step, 1 in dev, 1 in write, 1 in average, 1 in score, 1 in between")
     assert "differences: 0" in done.stdout
