@@ -19,17 +19,20 @@ from torch.utils.data import Dataset
 
 from qamo import InputError
 from qamo.audio import load as audio
-from qamo.audio.rawboost import rawboost
+from qamo.audio.augmentation import Augmentation
+from qamo.audio.channel import Channel
+from qamo.audio.codecs import check_codecs
 from qamo.audio.windows import OVERLAP, window_starts
-from qamo.config.schema import DataConfig, QualityConfig, RawBoostConfig
+from qamo.config.schema import ChannelConfig, DataConfig, QualityConfig, RawBoostConfig
 from qamo.files import sha256
 from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
+from qamo.quality.probe import probe
 from qamo.training.gather import share_of
 from qamo.training.loader import Batch, Batches, read_by_processes
 from qamo.trials.authors import how_to_get
 from qamo.trials.protocol import Trials, read_protocol
-from qamo.trials.recordings import Recordings, check_recordings
+from qamo.trials.recordings import Recordings, check_recordings, recordings_named
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,8 +41,6 @@ log = logging.getLogger(__name__)
 CORPORA_PAGE = (
     "; docs/reproduce.md says where the corpora come from, and `make demo` builds one that needs none of them"
 )
-
-N_PROBED = 16  # utterances that a start with data.quality.augmented=predict listens to, twice each
 
 
 # ---- recordings
@@ -54,11 +55,12 @@ class Item(NamedTuple):
 
 
 class TrainSet(Dataset[Item]):
-    """Windows of a protocol's recordings, some of them RawBoosted; keys are (epoch, index).
+    """Windows of a protocol's recordings, some of them augmented; keys are (epoch, index).
 
     Args:
         window: which part of a longer recording: its first samples, or random ones in each epoch.
         boost: ranges of RawBoost and its probability an utterance and epoch; None: never (the dev set).
+        channel: what comes after it; None: nothing.
         mos_of: wave -> MOS; needed where the rule predicts the class of augmented speech.
     """
 
@@ -72,6 +74,7 @@ class TrainSet(Dataset[Item]):
         rule: QualityRule,
         seed: int = 0,
         boost: RawBoostConfig | None = None,
+        channel: Channel | None = None,
         mos_of: Callable[[np.ndarray], float] | None = None,
     ):
         self.trials = trials
@@ -81,8 +84,8 @@ class TrainSet(Dataset[Item]):
         self.rule = rule
         self.classes = rule.classes(trials.mos)
         self.seed = seed
-        self.probability = boost.probability if boost else 0.0
-        self.boost_options = boost.model_dump(exclude={"probability"}) if boost else {}
+        options = boost.model_dump() if boost else {"probability": 0.0}
+        self.augmentation = Augmentation(seed, probability=options.pop("probability"), options=options, channel=channel)
         self.mos_of = mos_of
 
     def __len__(self) -> int:
@@ -90,12 +93,9 @@ class TrainSet(Dataset[Item]):
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
-        wave = audio.load(self.paths[index])
         bonafide, quality = bool(self.trials.bonafide[index]), int(self.classes[index])
-        rng = np.random.default_rng([self.seed, epoch, index])
-        augmented = bool(rng.random() < self.probability)
+        wave, augmented = self.augmentation(audio.load(self.paths[index]), epoch, index)
         if augmented:
-            wave = rawboost(wave, rng, **self.boost_options)
             if bonafide and self.mos_of and self.rule.predicts:
                 quality = int(self.rule.classes(np.array([self.mos_of(wave)]))[0])
             else:  # the class of spoofed speech is not read
@@ -104,21 +104,6 @@ class TrainSet(Dataset[Item]):
             last = max(0, len(wave) - self.window_samples)
             wave = wave[np.random.default_rng([self.seed, epoch, index, 0xC2]).integers(last + 1) :]
         return Item(audio.fit_length(wave, self.window_samples), bonafide, quality, index, augmented)
-
-    def probe(self, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """MOS of `n` bona fide utterances from all over the set: by the protocol, predicted, predicted as augmented."""
-        assert self.mos_of is not None
-        indices = np.flatnonzero(self.trials.bonafide)
-        indices = indices[:: max(1, len(indices) // n)][:n]
-        rows = []
-        for index in indices.tolist():
-            wave = audio.load(self.paths[index])
-            rng = np.random.default_rng([self.seed, 0, index])
-            rng.random()  # as in epoch 0, whether it is augmented there or not
-            boosted = rawboost(wave, rng, **self.boost_options)
-            rows.append((float(self.trials.mos[index]), self.mos_of(wave), self.mos_of(boosted)))
-        given, clean, after = np.array(rows).T
-        return given, clean, after
 
 
 class ScoreSet:
@@ -242,8 +227,7 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
             f"train.batch_size: {batch_size} exceeds the {len(trials)} utterances of {trials.path}, and short batches "
             "are dropped; choose a smaller one"
         )
-    quality = data.quality
-    augmented = quality.augmented
+    quality, augmented = data.quality, data.quality.augmented
     if augmented == "predict" and not reads_quality:
         log.info("the head does not look at quality: no MOS of augmented speech is predicted")
         augmented = "none"
@@ -253,15 +237,17 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
     mos = trials.mos[trials.bonafide]
     rule = quality_rule(mos, thresholds=quality.thresholds, quantiles=quality.quantiles, augmented=augmented)
     boost = data.rawboost if data.rawboost.algorithm and data.rawboost.probability else None
-    for sentence in describe_quality(mos, rule, boost.probability if boost else 0.0):
-        log.info("%s", sentence)
-    mos_of = AugmentedMOS(quality.cache) if rule.predicts and boost else None
+    channel = training_channel(data.channel)
     length = data.window_samples
     train = TrainSet(
-        trials, paths, window_samples=length, window=data.window, rule=rule, seed=seed, boost=boost, mos_of=mos_of
+        trials, paths, window_samples=length, window=data.window, rule=rule, seed=seed, boost=boost, channel=channel
     )
-    if mos_of is not None:
-        for sentence in describe_prediction(rule, *train.probe(N_PROBED), trials.path):
+    for sentence in describe_quality(mos, rule, train.augmentation.share):
+        log.info("%s", sentence)
+    if rule.predicts and train.augmentation.share:
+        train.mos_of = AugmentedMOS(quality.cache)
+        given, before, after = np.array([(p.mos, p.mos_before, p.mos_after) for p in probe(train)]).T
+        for sentence in describe_prediction(rule, given, before, after, trials.path):
             log.info("%s", sentence)
     dev = TrainSet(dev_trials, dev_paths, window_samples=length, rule=rule)
     facts = {
@@ -272,9 +258,26 @@ def read_training_data(data: DataConfig, *, batch_size: int, seed: int, reads_qu
     return TrainingData(train, dev, rule, facts, batch_size, data.n_workers)
 
 
+def training_channel(channel: ChannelConfig) -> Channel | None:
+    """The channel of a config; None where it is off.
+
+    Raises:
+        InputError: a codec cannot be had, or a folder of noise or of impulse responses has none.
+    """
+    if not channel.probability:
+        return None
+    if channel.codec_probability:
+        check_codecs(channel.codecs, where="data.channel.codecs")
+    ranges = channel.model_dump(exclude={"noise_folder", "rir_folder"})
+    noises = recordings_named(channel.noise_folder, "data.channel.noise_folder")
+    return Channel(**ranges, noises=noises, rooms=recordings_named(channel.rir_folder, "data.channel.rir_folder"))
+
+
 def check_training(data: DataConfig, part: str, how: str, *, needs_mos: bool = True) -> str:
     """Look at protocol and recordings of "train" or "dev" as `check_recordings` does; says what is there."""
     trials, _ = labelled(data, part, how, needs_mos=needs_mos)
+    if part == "train":
+        training_channel(data.channel)
     return f"{part}: {len(trials)} utterances, {trials.bonafide.sum()} bona fide"
 
 

@@ -123,6 +123,7 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     from data_utils import read_training_data
     from model import build_detector
     from qamo.networks import feature_cache
+    from qamo.quality.probe import write_sample
     from qamo.training import checkpoint, epoch_log, loop, precision
     from qamo.training.compiling import compile_layers
 
@@ -135,6 +136,8 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     n_waves = len(data.train) + len(data.dev)
     feature_cache.attach(detector, cfg.run, cfg.train.precision, n_waves=n_waves, window=cfg.data.window_samples)
     folder.begin(cfg, fabric, data.facts, detector)
+    if data.train.mos_of and fabric.is_global_zero and not folder.augmented.exists():
+        write_sample(folder.augmented, data.train)
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
     on_epoch = epoch_log.writer(cfg, folder, fabric, data)

@@ -13,6 +13,9 @@ an `InputError` with the file's name. Imports the ground and no PyTorch.
     windows.py      long recordings as windows
     not_speech.py   tones, noise and music told from speech
     rawboost.py     RawBoost augmentation
+    codecs.py       codec round trips in memory
+    channel.py      a room, noise, a band, a codec, lost packets
+    augmentation.py RawBoost and the channel, by (seed, epoch, index)
 """
 
 SAMPLE_RATE = 16_000  # Hz; the rate of every corpus of the field and of every front end here

@@ -58,6 +58,8 @@ def _why_idle(cfg: Config, key: str) -> str:
         chosen = getattr(cfg.model, choice)
         if section == "model" and "." in rest and part in cfg.model.choices(choice) and part != chosen:
             return f"model.{choice} is {chosen}"
+    if key.startswith("data.channel.") and not key.endswith(".probability") and not cfg.data.channel.probability:
+        return "data.channel.probability is 0"
     if cfg.train.enabled:
         trains = "the run is trained, and its own weights are scored; --train false scores given ones"
         return trains if key == "score.weights" and cfg.score.weights else ""

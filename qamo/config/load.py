@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 RENAMED = {"data.rawboost.share": "data.rawboost.probability"}
 # Keys that came later, and what runs and checkpoints that were made before them did.
 ADDED = {
+    "data.channel.probability": 0.0,
     "model.conformer_tcm.init": "independent",
     "data.window": "first",
     "train.warmup_steps": 0,

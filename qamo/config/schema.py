@@ -21,6 +21,9 @@ MOS = Annotated[float, Field(ge=-100, le=100)]
 Hz = Annotated[float, Field(ge=0, le=8000)]
 Decibel = Annotated[float, Field(ge=-200, le=200)]
 Taps = Annotated[int, Field(ge=1, le=10_000)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+RT60 = Annotated[float, Field(ge=0.05, le=10)]
+BitRate = Annotated[float, Field(ge=1, le=1000)]
 Devices = Annotated[int, Field(ge=1, le=1024)]
 # A part of a file's or folder's name.
 NAME_RULE = re.compile(r"(?!\.+$)[^/\x00-\x1f\x7f]{1,100}")
@@ -42,6 +45,15 @@ Name = Annotated[str, AfterValidator(_name)]
 Folder = Annotated[str, AfterValidator(_folder)]
 HzRange: TypeAlias = tuple[Hz, Hz]  # either end may be the greater
 DecibelRange: TypeAlias = tuple[Decibel, Decibel]
+
+
+def _increasing(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"expected a range with the lower value first, found {list(limits)}")
+    return limits
+
+
+Increasing = AfterValidator(_increasing)
 # YAML reads 32 as a number.
 Precision = Annotated[
     Literal["auto", "32", "tf32", "bf16-mixed", "16-mixed"], BeforeValidator(lambda v: "32" if v == 32 else v)
@@ -57,7 +69,7 @@ class QualityConfig(Section):
     )
     augmented: Literal["lower", "lowest", "none", "predict"] = training(
         "lower",
-        "class of speech after RawBoost: lower (one less), lowest (0), none (unchanged), or predict: by DistillMOS, "
+        "class of augmented speech: lower (one less), lowest (0), none (unchanged), or predict: by DistillMOS, "
         "0.1 s of CPU for each augmented bona fide utterance (about 1,000 per epoch on ASVspoof 2019 LA); the "
         "protocol's MOS should then come from DistillMOS too",
     )
@@ -98,6 +110,50 @@ class RawBoostConfig(Section):
     snr_db: DecibelRange = training((10.0, 40.0), "SSI: signal-to-noise ratio, dB")
 
 
+class ChannelConfig(Section):
+    """Transmission channel after RawBoost: reverberation, noise, a band, a codec, lost packets, in this order."""
+
+    probability: float = training(
+        0.0, "probability that a training utterance goes through it in an epoch; 0: never", ge=0, le=1
+    )
+    reverb_probability: float = training(
+        0.3, "probability that an utterance in the channel is reverberated", ge=0, le=1
+    )
+    rir_folder: Path | None = training(None, "folder of room impulse responses; null: synthesised ones")
+    rt60_s: Annotated[tuple[RT60, RT60], Increasing] = training(
+        (0.2, 0.8), "reverberation time of synthesised responses (decay by 60 dB), s"
+    )
+    noise_probability: float = training(0.3, "probability that noise is added", ge=0, le=1)
+    noise_folder: Path | None = training(None, "folder of noise; null: synthesised, white, pink or babble-like")
+    snr_db: Annotated[DecibelRange, Increasing] = training((5.0, 30.0), "signal-to-noise ratio, dB")
+    band_probability: float = training(0.2, "probability that the band is limited", ge=0, le=1)
+    band_low_hz: Annotated[HzRange, Increasing] = training((50.0, 300.0), "lower end of the band, Hz")
+    band_high_hz: Annotated[HzRange, Increasing] = training((3400.0, 7000.0), "upper end of the band, Hz")
+    codec_probability: float = training(0.8, "probability of a codec round trip", ge=0, le=1)
+    codecs: list[Literal["mp3", "aac", "opus", "vorbis", "mulaw", "alaw", "gsm", "amr_nb", "g722"]] = training(
+        ["mp3", "aac", "opus", "vorbis", "mulaw", "alaw", "gsm"],
+        "drawn from evenly: mp3, aac, opus, vorbis, mulaw and alaw (G.711), gsm, amr_nb, g722",
+    )
+    bit_rate_kbps: Annotated[tuple[BitRate, BitRate], Increasing] = training(
+        (8.0, 64.0), "bit rate, kbit/s; a codec with none in this range takes its nearest"
+    )
+    loss_probability: float = training(
+        0.1, "probability that packets of 20 ms are lost; they become silence or the one before", ge=0, le=1
+    )
+    loss_rate: Annotated[tuple[Ratio, Ratio], Increasing] = training((0.01, 0.2), "packet loss rate")
+
+    @model_validator(mode="after")
+    def _possible(self) -> ChannelConfig:
+        if self.codec_probability and not self.codecs:
+            raise ValueError("codecs: expected at least one, found []; or set codec_probability to 0")
+        if self.band_low_hz[1] >= self.band_high_hz[0]:
+            raise ValueError(
+                f"expected band_low_hz to end below band_high_hz, found {list(self.band_low_hz)} and "
+                f"{list(self.band_high_hz)}"
+            )
+        return self
+
+
 class DataConfig(Section):
     """What the detector is trained on, and how recordings are cut."""
 
@@ -128,6 +184,7 @@ class DataConfig(Section):
     n_workers: int = free(4, "processes that decode and augment recordings; changes no result", ge=0, le=1024)
     quality: QualityConfig = QualityConfig()
     rawboost: RawBoostConfig = RawBoostConfig()
+    channel: ChannelConfig = ChannelConfig()
 
 
 class TrainConfig(Section):

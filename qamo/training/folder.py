@@ -38,6 +38,7 @@ class RunFolder:
         self.log = self.path / "run.log"
         self.tensorboard = self.path / "tensorboard"
         self.metrics = self.path / METRICS  # a row per epoch
+        self.augmented = self.path / "augmented.json"  # MOS of some utterances before and after augmentation
         self.last = self.path / LAST  # what a resume reads
         self.model = self.path / MODEL  # the weights that a finished run is known by
         self.scores = self.path / "scores"
@@ -212,6 +213,8 @@ def training_identity(cfg: Config) -> dict[str, Any]:
     """What decides the trained weights, as dotted keys; settings of parts that are not used are left out."""
     tree = cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})
     tree["model"] = used_sections(tree["model"])
+    if not tree["data"]["channel"]["probability"]:
+        tree["data"]["channel"] = {"probability": 0.0}  # nothing reads the rest
     if tree["train"]["precision"] == "auto":
         tree["train"]["precision"] = "32"  # what it is on a CPU, and was before it could be chosen by the device
     return {key: value for key, value in flat(tree).items() if keys_of(Config)[key].role is not Role.FREE}

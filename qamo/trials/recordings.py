@@ -38,6 +38,21 @@ def recordings_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if is_recording(path) and path.is_file())
 
 
+def recordings_named(folder: Path | None, key: str) -> list[Path]:
+    """The recordings in the folder that a key of the config names; none where it is null.
+
+    Raises:
+        InputError: the folder is missing, or holds none.
+    """
+    found = recordings_in(folder) if folder else []
+    if folder and not found:
+        what = "a folder without recordings" if folder.is_dir() else "no such folder"
+        raise InputError(
+            f"{key}: expected a folder of recordings, found {what} at {shown(folder)}; correct it, or null"
+        )
+    return found
+
+
 def find_recording(folder: Path, name: str) -> Path | None:
     """The file of a name that may lack its ending; None if there is none, or the name would leave the folder."""
     if name.startswith("/") or ".." in Path(name).parts:

@@ -137,12 +137,15 @@ def edge(built_corpus: Path) -> float:
 
 def boosted(source: TrainSet, epoch: int, index: int) -> np.ndarray:
     rng = np.random.default_rng([source.seed, epoch, index])
-    assert rng.random() < source.probability
+    assert rng.random() < source.augmentation.probability
     return rawboost(audio.load(source.paths[index]), rng, **BOOST)
 
 
 def augmented_bonafide(source: TrainSet, epoch: int) -> list[int]:
-    drawn = [np.random.default_rng([source.seed, epoch, i]).random() < source.probability for i in range(len(source))]
+    drawn = [
+        np.random.default_rng([source.seed, epoch, i]).random() < source.augmentation.probability
+        for i in range(len(source))
+    ]
     return [i for i in range(len(source)) if drawn[i] and source.trials.bonafide[i]]
 
 

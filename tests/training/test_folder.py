@@ -33,7 +33,7 @@ def test_runs_keep_the_names_that_they_had_before_keys_were_renamed():
 
 def test_a_run_of_before_a_key_was_renamed_is_the_same_run(tmp_path):
     folder = RunFolder(tmp_path)
-    older = to_yaml(config()).replace("    probability: ", "    share: ")
+    older = to_yaml(config()).replace("    probability: 0.4", "    share: 0.4")
     folder.config.write_text(older)
     assert folder.holds_training(config())
     with pytest.raises(InputError, match=r"data\.rawboost\.probability is 0\.1 but was 0\.4"):
