@@ -56,6 +56,7 @@ class System:
     config: Mapping[str, Any]
     trained_as: str = ""  # empty: it is trained itself
     score: str = "mean"
+    asked: bool = False  # trained only where it is asked for
 
 
 TRAINED = {
@@ -68,10 +69,20 @@ TRAINED = {
     ),
     "qamo_no_term": System("QAMO without the quality term", {**PAPER, "model.qamo.quality_weight": 0.0}),
 }
+MEASURED = {**PAPER, "data.quality.augmented": "predict"}
+ASKED = {
+    "qamo_measured": System("QAMO, MOS 2.5, augmented speech by its measured MOS", MEASURED, asked=True),
+    "asp": System("QAMO, attentive pooling", {**PAPER, "model.backend": "asp"}, asked=True),
+    "asp_weighted": System(
+        "QAMO, attentive pooling of all layers, weighted",
+        {**PAPER, "model.backend": "asp", "model.distillmos.layers": "weighted"},
+        asked=True,
+    ),
+}
 SYSTEMS: dict[str, System] = {}
-for _name, _system in TRAINED.items():
+for _name, _system in {**TRAINED, **ASKED}.items():
     SYSTEMS[_name] = _system
-    if _system.config["model.head"] == "qamo":
+    if _system.config["model.head"] == "qamo" and not _system.asked:
         for _score in ("softmax", "max"):
             title = f"{_system.title}, {_score} score"
             SYSTEMS[f"{_name}_{_score}"] = System(title, _system.config, trained_as=_name, score=_score)
@@ -81,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("study.py", __doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "database" / "mini.yaml", help="(database/mini.yaml)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="N")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME", help="(all)")
+    usual = [name for name, system in SYSTEMS.items() if not system.asked]
+    systems = f"({' '.join(usual)}); also {' '.join(ASKED)}"
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=usual, metavar="NAME", help=systems)
     parser.add_argument("--cache-gb", type=float, default=12.0, help="room for features (12 GB)")
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the table")
     parser.add_argument("assignments", nargs="*", metavar="section.key=value", help="for every cell")
