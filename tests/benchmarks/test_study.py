@@ -66,7 +66,9 @@ def test_the_table_is_that_of_real_runs_and_a_second_start_runs_nothing(corpus, 
 def test_every_cell_is_what_its_name_says(corpus):
     config = corpus / "config.yaml"
     cfgs = {name: study.cell(name, 2, config, {}).cfg for name in study.SYSTEMS}
-    assert len(cfgs) == 11
+    assert len(cfgs) == 14
+    assert cfgs["qamo_measured"].data.quality.augmented == "predict"
+    assert cfgs["asp_weighted"].model.distillmos.layers == "weighted"
     assert {cfg.seed for cfg in cfgs.values()} == {2}
     assert len({cfg.run.feature_cache for cfg in cfgs.values()}) == 1
     assert cfgs["wce"].model.head == "wce"
