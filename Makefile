@@ -15,7 +15,7 @@ $(STAMP):
 	@echo "setting up .venv (once; about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -r requirements-torch.txt
 	@rm -f .venv/.installed-*
 	@touch $@
 
