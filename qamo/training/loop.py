@@ -59,12 +59,13 @@ def fit(
     train: TrainConfig,
     folder: Path,
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    keep_metrics: bool = True,
 ) -> TrainState:
     """Train until the dev loss has not improved for `patience` epochs; resume from last.pt if it is there.
 
     Args:
         detector: a `model.Detector`; left with the weights of the last epoch.
-        folder: of the run, for last.pt, metrics.jsonl and the best epochs.
+        folder: of the run, for last.pt, metrics.jsonl (if `keep_metrics`) and the best epochs.
         on_epoch: told the row of each finished epoch.
 
     Raises:
@@ -76,22 +77,21 @@ def fit(
         detector.gather = functools.partial(gather_batch, fabric, batch_size=train.batch_size)
     cast(nn.Module, detector).to(fabric.device)  # before the optimiser, which asks where the weights are
     optimizer = build_optimizer(detector, lr=train.lr, head_lr=train.head_lr, weight_decay=train.weight_decay)
-    saved = read_last(folder)
-    if saved:
+    if saved := read_last(folder):
         detector.load_state_dict(saved["model"])
     model, fabric_optimizer = fabric.setup(cast(nn.Module, detector), optimizer)
     # After the set-up, which moves the weights to their device: the optimiser's moments follow the weights.
     state = resume(fabric, optimizer, saved) if saved else TrainState()
     del saved
-    saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s)
+    saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s, keep_metrics)
     saver.tidy(state)
     fabric.barrier()
     with stopping_on_signals() as stop, precision.float32_products(train.precision):
         while not state.finished:
             terms = train_epoch(fabric, model, fabric_optimizer, batches, state, saver, stop)
             dev = dev_loss(fabric, detector, batches, stop)
-            if dev is None:  # asked to stop halfway; the epoch's last step is saved
-                saver.save(state)
+            if dev is None:  # asked to stop halfway
+                saver.save(state)  # with the epoch's last step
                 raise Interrupted
             on_epoch(end_epoch(state, terms, dev, train, saver))
         if set_anywhere(fabric, stop.asked)[0]:
