@@ -79,11 +79,12 @@ def run(cfg: Config, asked: Mapping[str, Any]) -> tuple[int, Results]:
     from qamo.evaluation import results
     from qamo.evaluation.check import check_writable_scores
     from qamo.evaluation.sets import dev_set, evaluation_sets
-    from qamo.training import device, launch
+    from qamo.training import device, launch, loggers
     from qamo.training.signals import Interrupted
 
     started = time.monotonic()
     cfg = device.resolved(cfg)
+    loggers.check_installed(cfg.run.loggers if cfg.train.enabled else ())
     fabric = launch.processes(cfg)
     folder = RunFolder.of(cfg)
     with launch.together(fabric, cfg), folder.held(fabric):
@@ -145,7 +146,8 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
         shape = -(-cfg.train.batch_size // (fabric.world_size * cfg.train.frontend_chunks)), cfg.data.window_samples
         with precision.computing(cfg.train.precision, "cuda"):
             compile_layers(detector.to(fabric.device).train(), torch.zeros(shape, device=fabric.device), backward=True)
-    state = loop.fit(fabric, detector, data.of_process(fabric), cfg.train, folder.path, on_epoch=on_epoch)
+    keep_metrics = "jsonl" in cfg.run.loggers
+    state = loop.fit(fabric, detector, data.of_process(fabric), cfg.train, folder.path, on_epoch, keep_metrics)
     if fabric.is_global_zero:
         best = [folder.path / name for _, name in state.best[: cfg.train.n_average]]
         checkpoint.write_average(folder.model, best, cfg.train.average, model_config=detector.config, **data.provenance)

@@ -3,7 +3,7 @@
     python benchmarks/onnx_cost.py exps/NAME
 
 Scores the first window of each recording three ways, one recording at a time and on one thread, and prints a table:
-PyTorch, ONNX, ONNX int8. Needs the recordings that the run's config names, and requirements-extra.txt.
+PyTorch, ONNX, ONNX int8. Needs the recordings that the run's config names.
 """
 
 from __future__ import annotations

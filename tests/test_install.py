@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from qamo.__main__ import COMMANDS, main
 
@@ -34,6 +35,34 @@ def test_the_wheel_holds_every_room():
     listed = set(re.findall(r'^    "(qamo[a-z_.]*)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
     rooms = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("qamo/**/__init__.py")}
     assert listed == rooms | {"qamo.commands"}
+
+
+def lock() -> list[tuple[Requirement, int]]:
+    """The lines of requirements.txt and how many hashes each has."""
+    text = re.sub(r"^ *#.*\n", "", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    entries = [entry.split("--hash=sha256:") for entry in text.replace("\\\n", " ").splitlines()]
+    return [(Requirement(entry[0].strip()), len(entry) - 1) for entry in entries]
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13", "3.14"])
+def test_the_lock_pins_what_the_package_and_its_extras_ask_for(python):
+    pins = {
+        pin.name: next(iter(pin.specifier)).version
+        for pin, _ in lock()
+        if not pin.marker or pin.marker.evaluate({"python_version": python, "python_full_version": f"{python}.1"})
+    }
+    torch = Requirement((ROOT / "requirements-torch.txt").read_text().splitlines()[-1])
+    pins["torch"] = next(iter(torch.specifier)).version
+    text = (ROOT / "pyproject.toml").read_text()
+    asked = [Requirement(line) for line in re.findall(r'"([A-Za-z0-9_-]+>=[\d.]+)"', text) if "setuptools" not in line]
+    assert len(asked) > 40
+    for one in asked:
+        assert one.specifier.contains(pins[one.name.lower().replace("_", "-")]), one
+
+
+def test_each_line_of_the_lock_has_hashes_and_none_is_of_cuda():
+    assert all(n_hashes for _, n_hashes in lock())
+    assert [pin.name for pin, _ in lock() if pin.name.startswith(("nvidia", "cuda", "triton", "torchaudio"))] == []
 
 
 @pytest.mark.slow

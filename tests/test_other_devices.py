@@ -86,7 +86,7 @@ def source(n_classes: int = 2) -> Batches:
 @pytest.mark.parametrize("training", [True, False], ids=["training", "scoring"])
 def test_nothing_is_made_on_the_cpu_or_read_from_the_device(frontend, backend, head, training, autocast_on_meta):
     if frontend == "distillmos":
-        pytest.importorskip("xls_r_sqa", reason="pip install --no-deps -r requirements-nodeps.txt")
+        pytest.importorskip("xls_r_sqa", reason="pip install --no-deps distillmos xls-r-sqa")
     keys = {**FRONTENDS[frontend], **BACKENDS[backend], "model.backend": backend, "model.head": head}
     detector = detector_of(keys).to("meta").train(training)
     batch = on_meta(batch_of(np.random.default_rng(0), 4))

@@ -43,7 +43,7 @@ def opened(file: BinaryIO, demuxer: str) -> Any:
     try:
         import av
     except ImportError:
-        raise InputError("reading this kind of file needs PyAV; pip install -r requirements.txt") from None
+        raise InputError("reading this kind of file needs PyAV; pip install av") from None
 
     def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
         raise PermissionError("a recording may not name other files")

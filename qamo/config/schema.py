@@ -290,6 +290,9 @@ class RunConfig(Section):
         "off", "auto: on a GPU, compile XLS-R's layers (some seconds at the start; falls back with a warning)"
     )
     emulate: bool = free(False, "compute in a 16-bit precision that the device has not, many times slower")
+    loggers: list[Literal["tensorboard", "jsonl", "wandb"]] = free(
+        ["tensorboard", "jsonl"], "where the numbers of each epoch go: tensorboard, jsonl (metrics.jsonl), wandb"
+    )
     feature_cache: Path | None = free(None, "folder that keeps the features of a frozen front end; null: none")
     feature_cache_gb: float = free(
         4.0, "size limit of that folder, GB; least recently used features go first", gt=0, le=1e9

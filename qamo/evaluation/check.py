@@ -16,7 +16,7 @@ from qamo.evaluation.leakage import overlaps
 from qamo.evaluation.score_set import check_free
 from qamo.evaluation.sets import all_lists, check_evaluation
 from qamo.files import check_writable, size_text
-from qamo.training import device
+from qamo.training import device, loggers
 from qamo.training.folder import RunFolder
 
 
@@ -93,8 +93,9 @@ def _check_leakage(cfg: Config) -> str:
 
 
 def _check_folder(cfg: Config, folder: RunFolder) -> str:
-    """See that the run's folder can be written and holds no other run or foreign score file."""
+    """See that the run's folder can be written, holds no other run or foreign score file, and has its loggers."""
     if cfg.train.enabled:
+        loggers.check_installed(cfg.run.loggers)
         folder.holds_training(cfg)
     check_writable_scores(cfg, folder)
     return f"folder: {folder} can be written"

@@ -280,7 +280,7 @@ def _longest(frontend: Any) -> int:
 def _need(*names: str) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"ONNX needs {', '.join(missing)}; pip install -r requirements-extra.txt")
+        raise InputError(f"ONNX needs {', '.join(missing)}; pip install {' '.join(missing)}")
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def open_scorer(
         try:
             from qamo.inference.scorer_onnx import OnnxScorer
         except ImportError:
-            raise InputError(f"{path}: onnxruntime is not installed; pip install -r requirements.txt") from None
+            raise InputError(f"{path}: onnxruntime is not installed; pip install onnxruntime") from None
         scorer = OnnxScorer(path, device=device, n_threads=n_threads)
     else:
         try:

@@ -49,7 +49,7 @@ def load_network() -> nn.Module:
             from distillmos.sqa import DEFAULT_WEIGHTS_CHKPT, ConvTransformerSQAModel
     except ImportError as error:
         raise InputError(
-            f"DistillMOS cannot be imported ({error}); pip install --no-deps -r requirements-nodeps.txt"
+            f"DistillMOS cannot be imported ({error}); pip install --no-deps distillmos xls-r-sqa"
         ) from None
     network = ConvTransformerSQAModel(load_weights=False)
     weights = torch.load(DEFAULT_WEIGHTS_CHKPT, map_location="cpu", weights_only=True)

@@ -17,6 +17,7 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
     checkpoint.py  our checkpoint format; averages; exported folders
     precision.py   32, tf32, bf16-mixed and 16-mixed, named and set; who has them
     signals.py     SIGTERM and Ctrl-C as a flag that long loops check
-    epoch_log.py   an epoch as a line, warnings, TensorBoard
+    epoch_log.py   an epoch as a line, warnings, numbers for the loggers
+    loggers.py     TensorBoard, metrics.jsonl, Weights & Biases
     provenance.py  code, packages, machine and pretrained weights of a run
 """

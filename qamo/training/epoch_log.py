@@ -1,16 +1,16 @@
-"""An epoch as a line of the log, its warnings, and TensorBoard events."""
+"""An epoch as a line of the log, its warnings, and numbers for the loggers."""
 
 from __future__ import annotations
 
 import logging
 import resource
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qamo.config.schema import Config
 from qamo.training.folder import RunFolder
+from qamo.training.loggers import Logger, open_loggers
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,7 +38,7 @@ def writer(cfg: Config, folder: RunFolder, fabric: Fabric, data: Any) -> Callabl
     """
     n_steps = len(data.train) // cfg.train.batch_size
     return EpochLog(
-        folder.tensorboard if fabric.is_global_zero else None,
+        open_loggers(cfg.run.loggers, folder, cfg.model_dump(mode="json")) if fabric.is_global_zero else (),
         samples_per_epoch=n_steps * cfg.train.batch_size,
         n_classes=data.rule.n_classes if cfg.model.head == "qamo" else 0,
         constants={"lr_body": cfg.train.lr, "lr_head": cfg.train.head_lr},
@@ -46,27 +46,21 @@ def writer(cfg: Config, folder: RunFolder, fabric: Fabric, data: Any) -> Callabl
 
 
 class EpochLog:
-    """Logs each epoch: a line and warnings, and numbers as TensorBoard events.
+    """Logs each epoch: a line and warnings, and numbers for `loggers`.
 
     Args:
-        folder: of the events; None: no events.
         n_classes: quality classes that the head tells apart; one that stays empty for an epoch is warned about.
         constants: written along with every epoch.
     """
 
-    def __init__(self, folder: Path | None, *, samples_per_epoch: int, n_classes: int, constants: dict[str, float]):
+    def __init__(
+        self, loggers: Sequence[Logger], *, samples_per_epoch: int, n_classes: int, constants: dict[str, float]
+    ):
+        self.loggers = loggers
         self.samples_per_epoch = samples_per_epoch
         self.n_classes = n_classes
         self.constants = constants
         self._before = time.monotonic()
-        self._events: Any = None
-        if folder is not None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self._events = SummaryWriter(str(folder))
-            except ImportError:
-                log.info("tensorboard is not installed: no events are written")
 
     def write(self, row: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -74,11 +68,11 @@ class EpochLog:
         log.info("%s  %.1f s", epoch_line(row), seconds)
         for warning in self.warnings(row):
             log.warning("%s", warning)
-        if self._events is not None:
-            machine = {"speed_samples_per_s": self.samples_per_epoch / seconds, **peak_memory_mb()}
-            for name, value in {**row, **_shares(row), **self.constants, **machine}.items():
-                self._events.add_scalar(f"{name.split('_')[0]}/{name}", value, row["epoch"])
-            self._events.flush()
+        machine = {"speed_samples_per_s": self.samples_per_epoch / seconds, **peak_memory_mb()}
+        numbers = {**row, **_shares(row), **self.constants, **machine}
+        for logger in self.loggers:
+            logger.log_metrics({f"{name.split('_')[0]}/{name}": v for name, v in numbers.items()}, row["epoch"])
+            logger.save()
 
     def warnings(self, row: dict[str, Any]) -> list[str]:
         """Warnings about an epoch, one sentence each."""

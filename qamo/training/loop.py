@@ -60,12 +60,13 @@ def fit(
     train: TrainConfig,
     folder: Path,
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    keep_metrics: bool = True,
 ) -> TrainState:
     """Train until the dev loss has not improved for `patience` epochs; resume from last.pt if it is there.
 
     Args:
         detector: a `model.Detector`; left with the weights of the last epoch.
-        folder: of the run, for last.pt, metrics.jsonl and the best epochs.
+        folder: of the run, for last.pt, metrics.jsonl (if `keep_metrics`) and the best epochs.
         on_epoch: told the row of each finished epoch.
 
     Raises:
@@ -81,18 +82,17 @@ def fit(
     if saved := read_last(folder):
         detector.load_state_dict(saved["model"])
     model, fabric_optimizer = fabric.setup(cast(nn.Module, detector), optimizer)
-    # After the set-up, which moves the weights to their device: the moments follow the weights.
-    state = resume(fabric, optimizer, saved) if saved else TrainState()
+    state = resume(fabric, optimizer, saved) if saved else TrainState()  # after the set-up: moments follow the weights
     del saved
-    saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s)
+    saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s, keep_metrics)
     saver.tidy(state)
     fabric.barrier()
     with stopping_on_signals() as stop, precision.float32_products(train.precision):
         while not state.finished:
             terms = train_epoch(fabric, model, fabric_optimizer, batches, state, schedule, saver, stop)
             dev = dev_loss(fabric, detector, batches, stop)
-            if dev is None:  # asked to stop halfway; the epoch's last step is saved
-                saver.save(state)
+            if dev is None:  # asked to stop halfway
+                saver.save(state)  # with the epoch's last step
                 raise Interrupted
             on_epoch(end_epoch(state, terms, dev, train, saver))
         if set_anywhere(fabric, stop.asked)[0]:

@@ -77,6 +77,7 @@ class Saver:
     folder: Path
     provenance: Mapping[str, Any]  # stored in every checkpoint
     save_every_s: float
+    keep_metrics: bool = True  # in metrics.jsonl
 
     def __post_init__(self) -> None:
         self._last = time.monotonic()
@@ -117,7 +118,7 @@ class Saver:
         """Bring metrics.jsonl and the epoch files in line with a saved state, wherever a kill may have left them."""
         if not self.fabric.is_global_zero:
             return
-        if state.history:
+        if state.history and self.keep_metrics:
             write_text(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in state.history))
         kept = {name for _, name in state.best}
         for path in self.folder.glob("epoch_*.pt"):

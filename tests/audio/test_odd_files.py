@@ -161,7 +161,7 @@ def test_what_is_damaged_on_the_way_is_read_with_a_warning(kind):
         raw[: len(raw) // 2] + bytes(b ^ 0x5A for b in raw[len(raw) // 2 :][:900]) + raw[len(raw) // 2 + 900 :]
     )
     assert [warning.code for warning in found.warnings] == ["damaged"]
-    assert len(found.wave) / 16_000 == pytest.approx(4, abs=0.8)
+    assert len(found.wave) / 16_000 == pytest.approx(4, abs=1.5)  # PyAV 17, of Python 3.10, goes on later than PyAV 18
 
 
 def test_several_chunks_of_sound_are_refused():

@@ -19,7 +19,7 @@ NOT_IN_TABLE = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIB
 def test_the_file_table_of_the_readme_holds_every_file_of_the_top_level():
     table = re.findall(r"^\| `([^`]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     entries = {path.name for path in ROOT.iterdir() if path.name[0] != "." and not ignored(path.name)}
-    entries -= NOT_IN_TABLE | {f"requirements-{kind}.txt" for kind in ("dev", "extra", "nodeps")}
+    entries -= NOT_IN_TABLE | {"requirements-torch.txt"}
     assert {row.split("/")[0] for row in table} == entries
 
 

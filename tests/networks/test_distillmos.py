@@ -11,7 +11,7 @@ import torch
 from qamo import InputError
 from qamo.networks import distillmos as dm
 
-pytest.importorskip("xls_r_sqa", reason="pip install --no-deps -r requirements-nodeps.txt")
+pytest.importorskip("xls_r_sqa", reason="pip install --no-deps distillmos xls-r-sqa")
 ROOT = Path(__file__).parents[2]
 
 

@@ -15,7 +15,7 @@ from qamo.networks.cpu import onednn
 from qamo.quality.cache import AugmentedMOS, predict_files
 from qamo.quality.predictors import build_predictor
 
-pytest.importorskip("xls_r_sqa", reason="pip install --no-deps -r requirements-nodeps.txt")
+pytest.importorskip("xls_r_sqa", reason="pip install --no-deps distillmos xls-r-sqa")
 RATE = 16_000
 
 

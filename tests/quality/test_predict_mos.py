@@ -14,7 +14,7 @@ from qamo.quality.cache import predict_files
 from qamo.trials.keys import read_keys
 from qamo.trials.protocol import read_protocol
 
-pytest.importorskip("xls_r_sqa", reason="pip install --no-deps -r requirements-nodeps.txt")
+pytest.importorskip("xls_r_sqa", reason="pip install --no-deps distillmos xls-r-sqa")
 SHARED = Path(__file__).parents[2].parent / "shared" / "reference_data"
 NAMES = ["LA_T_0", "LA_T_1", "LA_T_2"]
 

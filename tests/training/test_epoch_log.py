@@ -8,7 +8,8 @@ import pytest
 
 from qamo import progress
 from qamo import progress as runlog
-from qamo.training import epoch_log, provenance
+from qamo.training import epoch_log, loggers, provenance
+from qamo.training.folder import RunFolder
 
 ROW = {
     "epoch": 3,
@@ -57,8 +58,8 @@ def test_durations_for_a_person(seconds, text):
     assert progress._duration(seconds) == text
 
 
-def log_of(folder: Path | None = None, n_classes: int = 2) -> epoch_log.EpochLog:
-    return epoch_log.EpochLog(folder, samples_per_epoch=12, n_classes=n_classes, constants={"lr_body": 1e-6})
+def log_of(opened=(), n_classes: int = 2) -> epoch_log.EpochLog:
+    return epoch_log.EpochLog(opened, samples_per_epoch=12, n_classes=n_classes, constants={"lr_body": 1e-6})
 
 
 def test_an_empty_class_and_centroids_that_fall_together_are_warned_about(caplog):
@@ -80,10 +81,10 @@ def test_an_empty_class_and_centroids_that_fall_together_are_warned_about(caplog
 def test_tensorboard_events_hold_what_a_person_wants_to_see(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = log_of(tmp_path)
+    log = log_of(loggers.open_loggers(["tensorboard", "jsonl"], RunFolder(tmp_path), {}))
     log.write(ROW)
     log.write({**ROW, "epoch": 4, "dev_loss": 0.125})
-    events = EventAccumulator(str(tmp_path)).Reload()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) >= {
         "loss/loss_total",
         "dev/dev_loss",
