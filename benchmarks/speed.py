@@ -37,12 +37,13 @@ PARTS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Any]],
     "training": (training.measure, training.table),
     "data": (data.measure, data.table),
     "rawboost": (data.measure_rawboost, data.rawboost_table),
+    "channel": (data.measure_channel, data.channel_table),
     "cache": (scoring.measure_kept, scoring.kept_table),
     "mos": (quality.measure, quality.table),
     "growth": (growth.measure, growth.table),
     "startup": (machine.startup, machine.startup_table),
 }
-ON_ONE_CORE = {"data", "rawboost"}
+ON_ONE_CORE = {"data", "rawboost", "channel"}
 
 
 def build_parser() -> Parser:

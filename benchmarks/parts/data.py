@@ -1,4 +1,4 @@
-"""Data: decoding, RawBoost and window on one core, the loader's first batch, and each algorithm of RawBoost."""
+"""Data: decoding, RawBoost and window on one core, the loader's first batch, each algorithm of RawBoost, each codec."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ import data_utils
 from benchmarks import plain, subjects
 from benchmarks.measure import YARDSTICK, in_child, in_turns, peak_mb, ratio_table
 from benchmarks.measure import table as markdown
+from benchmarks.parts import machine
 from qamo.audio import load as audio
+from qamo.audio.channel import through
+from qamo.audio.codecs import CODECS
 from qamo.audio.rawboost import rawboost
-from qamo.config.schema import RawBoostConfig
+from qamo.config.schema import ChannelConfig, RawBoostConfig
 from qamo.quality.classes import QualityRule
 from qamo.training.loader import read_by_processes
 from qamo.trials.protocol import Trials
@@ -128,3 +131,58 @@ def rawboost_table(part: dict[str, Any]) -> list[str]:
         f"Ten minutes take {part['ten_minutes_s']:.1f} s and {part['ten_minutes_mb']:.0f} MB.",
         "",
     ]
+
+
+# ---- the channel
+
+
+def measure_channel(rounds: int, n_clips: int = 60) -> dict[str, Any]:
+    """CPU seconds of clips of 4 s through each codec at its drawn bit rates, the drawn mixture, and the whole chain."""
+    with tempfile.TemporaryDirectory() as folder:
+        waves = [audio.load(path)[: 4 * audio.SAMPLE_RATE] for path in subjects.make_clips(Path(folder), n_clips)]
+
+    def boost() -> None:
+        for seed, wave in enumerate(waves):
+            rawboost(wave, np.random.default_rng(seed), **RAWBOOST_4)
+
+    versions = {YARDSTICK: boost}
+    others = ("reverb", "noise", "band", "loss")
+    alone = {"codec_probability": 1.0, **{f"{stage}_probability": 0.0 for stage in others}}
+    drawn_from = ChannelConfig().codecs
+    for name in CODECS:
+        versions[name] = _channel(waves, codecs=[name], **alone)
+    versions[f"codecs, drawn from {', '.join(drawn_from)}"] = _channel(waves, **alone)
+    versions["the whole chain as drawn by default"] = _channel(waves)
+    for run in versions.values():
+        run()  # measures how late each codec is, once
+    return {"n_clips": n_clips, "processor": machine.processor(), "versions": in_turns(versions, rounds)}
+
+
+def _channel(waves: Sequence[np.ndarray], **values: Any) -> Callable[[], None]:
+    chain = data_utils.training_channel(ChannelConfig(probability=1.0, **values))
+    assert chain is not None
+
+    def run() -> None:
+        for seed, wave in enumerate(waves):
+            rng = np.random.default_rng([7, seed])
+            if drawn := chain.draw(rng):
+                through(wave, drawn, rng)
+
+    return run
+
+
+def channel_table(part: dict[str, Any]) -> list[str]:
+    n, versions = part["n_clips"], part["versions"]
+    boosted = versions[YARDSTICK]["cpu_s"]
+    rows = [
+        [
+            name.replace(YARDSTICK, "RawBoost 4, for comparison"),
+            f"{n / row['cpu_s']:.0f}",
+            f"{row['cpu_s'] / boosted:.2f}",
+        ]
+        for name, row in versions.items()
+        if "failed" not in row
+    ]
+    where = f"{part['processor']}, load {part['load']:.1f}, {versions[YARDSTICK]['rounds']} rounds"
+    title = f"**Channel**: clips of 4 s a second of one core ({where})"
+    return [title, "", *markdown(["", "clips/s", "cost, in RawBoosts"], rows), ""]

@@ -21,14 +21,18 @@ COMMANDS = ["main", "inference", "report", "predict_mos", "export", "serve", "sc
 N_PRODUCTS = 30  # in one measurement of their speed
 
 
-def describe() -> dict[str, Any]:
-    """Processor, versions, load, and the matrix products it reaches."""
+def processor() -> str:
     model_name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model_name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model_name)
+        return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model_name)
+    return model_name
+
+
+def describe() -> dict[str, Any]:
+    """Processor, versions, load, and the matrix products it reaches."""
     return {
-        "processor": model_name,
+        "processor": processor(),
         "cores": N_CORES,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

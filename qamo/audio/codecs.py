@@ -22,7 +22,7 @@ from scipy import fft
 from qamo import InputError
 from qamo.audio import SAMPLE_RATE
 
-TAIL_SAMPLES = 4800  # of silence that push out what a codec holds back; the most that any is late by
+TAIL_SAMPLES = 2048  # of silence that push out what a codec holds back; the most that any is late by
 CELT_KBPS = 32  # bit rate from which Opus is asked for its music codec, which is the cheaper one
 MP3_KBPS = (8, 16, 24, 32, 40, 48, 56, 64)
 VORBIS_KBPS = (30.0, 77.0)  # of libvorbis' lowest and highest quality at 16 kHz, as measured on speech-like sound

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from qamo import InputError
 from qamo.audio import load as audio
 from qamo.audio.augmentation import Augmentation, Plan
 from qamo.audio.channel import Drawn
-from qamo.files import read_json, typed, write_json
+from qamo.files import write_json
 from qamo.trials.protocol import Trials
 
 N_PROBED = 16  # utterances that each start with data.quality.augmented=predict listens to, twice each
@@ -62,33 +61,5 @@ def probe(source: Source, n: int = N_PROBED) -> list[Probe]:
     return found
 
 
-class Row(TypedDict):
-    """What is read of a probe's row."""
-
-    name: str
-    rawboost: bool
-    codec: str | None
-    kbps: float | None
-    mos_before: float
-    mos_after: float
-
-
-class _Sample(TypedDict):
-    utterances: list[Any]
-
-
 def write_sample(path: Path, source: Source, n: int = N_KEPT) -> None:
     write_json(path, {"utterances": [one.row() for one in probe(source, n)]})
-
-
-def read_sample(path: Path) -> list[Row]:
-    """The rows of a sample.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    listed = read_json(path, _Sample)["utterances"]
-    rows: list[Row] = [typed(row, Row, path, f"utterances.{k}") for k, row in enumerate(listed)]
-    if not rows:
-        raise InputError(f"{path}: expected utterances, found none; delete the file")
-    return rows

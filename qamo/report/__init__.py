@@ -17,6 +17,7 @@ A section is a file with a function that takes the `Subject` (or the `RunRecord`
     figures.py        figures for papers by matplotlib
     errors.py         section: the worst errors, with their recordings
     training.py       section: curves of a run, its results and settings
+    augmented.py      chart and table of MOS before and after augmentation
     embeddings.py     charts of a run's embeddings of recordings
     centroids.py      the figure of a run's centroids
 """

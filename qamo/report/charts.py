@@ -96,12 +96,14 @@ def style(k: int) -> dict[str, Any]:
 SHARE_AXIS = Axis("share of the class in a bin, %", min=0)
 
 
-def histogram_lines(bonafide: np.ndarray, spoof: np.ndarray) -> list[Line]:
-    """The shares of both classes in B bins, (B,) each, as steps over the B + 1 edges."""
+def histogram_lines(
+    first: np.ndarray, second: np.ndarray, *, kinds: Sequence[tuple[str, str]] = tuple(CLASSES)
+) -> list[Line]:
+    """The shares of both classes, or of two other kinds, in B bins, (B,) each, as steps over the B + 1 edges."""
     lines = []
-    for (color, label), share in zip(CLASSES, (bonafide, spoof)):
+    for (color, label), share in zip(kinds, (first, second)):
         percent = 100 * np.append(share, share[-1])
-        dash = [5, 3] if color == "spoof" else None
+        dash = [5, 3] if share is second else None
         text = [f"{p:.2f} %" for p in percent]
         lines.append(Line(label, rounded(percent, 4), color, text, dash, fill=True, stepped=True))
     return lines

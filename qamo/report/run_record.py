@@ -16,12 +16,20 @@ import numpy as np
 from qamo import InputError
 from qamo.audio import WINDOW_SAMPLES
 from qamo.config.load import flat, read_run_config
-from qamo.files import read_json, read_text
+from qamo.files import read_json, read_text, typed
 from qamo.training import folder as training_folder
 from qamo.training.folder import RunFolder
 
 # Settings that say where and not what, or too much.
 SILENT = ("data.database_path", "data.protocols_path", "data.rawboost.", "data.n_workers")
+
+
+class AugmentedRow(TypedDict):
+    """What is read of an utterance in a run's sample of augmented speech."""
+
+    codec: str | None
+    mos_before: float
+    mos_after: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +51,7 @@ class RunRecord:
     window_samples: int
     results: dict[str, dict[str, Any]]  # what was found on each evaluation set
     centroids: Centroids | None = None
+    augmented: list[AugmentedRow] | None = None  # MOS of some training utterances before and after augmentation
 
     @property
     def metrics(self) -> Path:
@@ -66,10 +75,12 @@ def read_run(folder: Path) -> RunRecord:
     for key, value in flat(cfg.model_dump(mode="json", include={"seed", "data", "model", "train"})).items():
         parts = key.split(".")
         unused = parts[0] == "model" and len(parts) > 2 and parts[1] not in used
+        unused = unused or (key.startswith("data.channel.") and not cfg.data.channel.probability)
         if not unused and not key.startswith(SILENT):
             settings.append([key, value if isinstance(value, str) else json.dumps(value)])
     centroids = read_centroids(folder, getattr(cfg.model, cfg.model.head), epochs[-1])
-    return RunRecord(folder, epochs, settings, cfg.data.window_samples, results, centroids)
+    augmented = read_augmented(run.augmented) if run.augmented.exists() else None
+    return RunRecord(folder, epochs, settings, cfg.data.window_samples, results, centroids, augmented)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -102,6 +113,23 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
     """The rows of a run's results by evaluation set; none while the run has not been scored."""
     return training_folder.read_results(path)["sets"] if path.exists() else {}
+
+
+def read_augmented(path: Path) -> list[AugmentedRow]:
+    """MOS of some training utterances before and after augmentation, and the codec that was drawn for each.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    listed = read_json(path, _Sample)["utterances"]
+    rows: list[AugmentedRow] = [typed(row, AugmentedRow, path, f"utterances.{k}") for k, row in enumerate(listed)]
+    if not rows or not np.isfinite([[row["mos_before"], row["mos_after"]] for row in rows]).all():
+        raise InputError(f"{path}: expected utterances with their MOS, found none or no numbers; delete the file")
+    return rows
+
+
+class _Sample(TypedDict):
+    utterances: list[Any]
 
 
 def dev_threshold(folder: Path) -> float | None:

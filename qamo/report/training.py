@@ -1,4 +1,4 @@
-"""The section of a run: curves of its training, its results, the geometry of its centroids."""
+"""The section of a run: curves of its training, MOS under augmentation, its results, its centroids."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from qamo.report.augmented import augmented_mos
 from qamo.report.centroids import centroid_figure
 from qamo.report.charts import Axis, Chart, Line, Mark, rounded, style
 from qamo.report.page import Section
@@ -21,6 +22,8 @@ def training(run: RunRecord) -> Section:
         f"{int(best['epoch'])} (dev EER {best['dev_eer']:.2f} % there)."
     )
     section = Section("training", "Training", lead, [*curves(run.epochs, int(best["epoch"]))])
+    if run.augmented:
+        section.parts += augmented_mos(run.augmented)
     if run.results:
         section.parts.append(results_table(run.results))
     if run.centroids:

@@ -212,7 +212,9 @@ def test_freed_memory_stays_and_is_used_again():
     assert n_faults < 1_000  # of 9,766 pages
 
 
-@pytest.mark.parametrize(("part", "says"), [("rawboost", "Ten minutes take"), ("startup", "score_ood_dataset")])
+@pytest.mark.parametrize(
+    ("part", "says"), [("rawboost", "Ten minutes take"), ("channel", "| opus |"), ("startup", "score_ood_dataset")]
+)
 def test_the_benchmark_measures_and_writes_its_tables(part, says, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(speed, "README", tmp_path / "README.md")
