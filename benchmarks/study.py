@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import ROOT
 from benchmarks.measure import table as markdown
+from eval_metrics import equal_error_rate
 from qamo import InputError, files
 from qamo.command import Parser, run_command
 from qamo.config.load import load_config, parse_assignments
@@ -216,6 +217,19 @@ def compare(systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[s
             against["p_holm"] = round(adjusted, 4)
         n_bonafide = int(keys.bonafide.sum())
         found["sets"][set_name] = {"n_bonafide": n_bonafide, "n_spoof": len(keys) - n_bonafide, "systems": rows}
+        if "codec" in keys.columns:
+            found["sets"][set_name]["by_codec"] = {name: _by_codec(result, keys) for name, result in results.items()}
+    return found
+
+
+def _by_codec(results: list[Detector], keys: Keys) -> dict[str, float]:
+    """Mean EER over the seeds on the trials of each codec, per cent."""
+    codecs, codes = keys.columns.levels("codec")
+    found = {}
+    for i, codec in enumerate(codecs):
+        real, fake = keys.bonafide & (codes == i), ~keys.bonafide & (codes == i)
+        eers = [100 * float(equal_error_rate(result.values[real], result.values[fake]).eer) for result in results]
+        found[codec] = round(statistics.mean(eers), 4)
     return found
 
 
@@ -271,6 +285,10 @@ def table(found: Mapping[str, Any]) -> str:
         counts = f"{part['n_bonafide']:,} bona fide, {part['n_spoof']:,} spoof"
         title = f"**{set_name}** ({'; intervals '.join([counts, *basis])})"
         lines += ["", title, "", *markdown(header, rows, rule="---:")]
+        if by_codec := part.get("by_codec"):
+            codecs = list(next(iter(by_codec.values())))
+            cells = [[SYSTEMS[name].title, *(f"{eers[c]:.1f}" for c in codecs)] for name, eers in by_codec.items()]
+            lines += ["", f"{set_name} by codec, EER:", "", *markdown(["system", *codecs], cells, rule="---:")]
     return "\n".join(lines) + "\n"
 
 
