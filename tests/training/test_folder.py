@@ -33,11 +33,24 @@ def test_runs_keep_the_names_that_they_had_before_keys_were_renamed():
 
 def test_a_run_of_before_a_key_was_renamed_is_the_same_run(tmp_path):
     folder = RunFolder(tmp_path)
-    older = to_yaml(config()).replace("    probability: ", "    share: ")
+    before_channel, _, after_channel = to_yaml(config()).partition("  channel:")
+    older = (
+        before_channel.replace("    probability: ", "    share: ") + after_channel[after_channel.index("\nmodel:") :]
+    )
     folder.config.write_text(older)
     assert folder.holds_training(config())
     with pytest.raises(InputError, match=r"data\.rawboost\.probability is 0\.1 but was 0\.4"):
         folder.holds_training(config(data__rawboost__share=0.1))
+
+
+def test_a_run_of_before_there_was_a_channel_is_not_one_with_a_channel(tmp_path):
+    folder = RunFolder(tmp_path)
+    text = to_yaml(config())
+    folder.config.write_text(text[: text.index("  channel:")] + text[text.index("\nmodel:") :])
+    assert folder.holds_training(config())
+    assert folder.holds_training(config(data__channel__snr_db=[1, 2]))
+    with pytest.raises(InputError, match=r"data\.channel\.probability is 0\.5 but was 0\.0"):
+        folder.holds_training(config(data__channel__probability=0.5))
 
 
 def test_a_run_of_before_a_key_existed_keeps_what_it_did(tmp_path):
