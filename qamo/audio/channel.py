@@ -9,6 +9,7 @@ Shapes: T samples at 16 kHz.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ PACKET_SAMPLES = 320  # 20 ms
 DIRECT_DB = (-3.0, 9.0)  # energy of the direct sound over that of the synthesised reverberation
 GAP_S = 0.002  # between the direct sound and the first reflection
 BAND_ORDER = 8  # of the Butterworth responses at both ends of a band
+Values = dict[str, str | float]  # some fields of `Drawn`
 CONCEALMENTS = ("zero", "repeat")  # what stands in for a lost packet: silence, or the last one that came
 
 
@@ -43,7 +45,7 @@ class Drawn(NamedTuple):
 
 
 class Channel:
-    """The chain of a config: draws what it does to an utterance, and does it.
+    """The chain of a config, which draws what `through` does to an utterance.
 
     Args:
         probability: of an utterance to go through the chain; the others are those of each stage in it.
@@ -72,18 +74,12 @@ class Channel:
         rooms: Sequence[Path] = (),
     ):
         self.probability = probability
-        self._stages: list[tuple[float, Callable[[np.random.Generator], dict[str, str | float]]]] = [
-            (reverb_probability, lambda rng: _room(rng, rooms, rt60_s)),
-            (
-                noise_probability,
-                lambda rng: {"noise": _one_of(rng, noises or list(NOISES)), "snr_db": _in(rng, snr_db)},
-            ),
-            (band_probability, lambda rng: {"low_hz": _in(rng, band_low_hz), "high_hz": _in(rng, band_high_hz)}),
-            (codec_probability, lambda rng: _codec(rng, codecs, bit_rate_kbps)),
-            (
-                loss_probability,
-                lambda rng: {"loss_rate": _in(rng, loss_rate), "concealment": _one_of(rng, CONCEALMENTS)},
-            ),
+        self._stages: list[tuple[float, Callable[[np.random.Generator], Values]]] = [  # may be pickled
+            (reverb_probability, partial(_room, rooms=rooms, rt60_s=rt60_s)),
+            (noise_probability, partial(_noise, noises=noises, snr_db=snr_db)),
+            (band_probability, partial(_band, low_hz=band_low_hz, high_hz=band_high_hz)),
+            (codec_probability, partial(_codec, codecs=codecs, kbps=bit_rate_kbps)),
+            (loss_probability, partial(_loss, rate=loss_rate)),
         ]
 
     @property
@@ -95,7 +91,7 @@ class Channel:
         """What happens to an utterance; None where nothing does."""
         if rng.random() >= self.probability:
             return None
-        chosen: dict[str, str | float] = {}
+        chosen: Values = {}
         for probability, values in self._stages:
             if rng.random() < probability:
                 chosen |= values(rng)
@@ -129,14 +125,26 @@ def through(wave: np.ndarray, drawn: Drawn, rng: np.random.Generator) -> np.ndar
 # ---- draws
 
 
-def _room(rng: np.random.Generator, rooms: Sequence[Path], rt60_s: Range) -> dict[str, str | float]:
+def _room(rng: np.random.Generator, rooms: Sequence[Path], rt60_s: Range) -> Values:
     return {"room": _one_of(rng, rooms)} if rooms else {"room": "synthetic", "rt60_s": _in(rng, rt60_s)}
 
 
-def _codec(rng: np.random.Generator, codecs: Sequence[str], limits: Range) -> dict[str, str | float]:
+def _noise(rng: np.random.Generator, noises: Sequence[Path], snr_db: Range) -> Values:
+    return {"noise": _one_of(rng, noises or list(NOISES)), "snr_db": _in(rng, snr_db)}
+
+
+def _band(rng: np.random.Generator, low_hz: Range, high_hz: Range) -> Values:
+    return {"low_hz": _in(rng, low_hz), "high_hz": _in(rng, high_hz)}
+
+
+def _codec(rng: np.random.Generator, codecs: Sequence[str], kbps: Range) -> Values:
     codec = _one_of(rng, codecs)
-    rates = bit_rates(codec, limits)
+    rates = bit_rates(codec, kbps)
     return {"codec": codec, "kbps": float(rates[int(rng.integers(len(rates)))])}
+
+
+def _loss(rng: np.random.Generator, rate: Range) -> Values:
+    return {"loss_rate": _in(rng, rate), "concealment": _one_of(rng, CONCEALMENTS)}
 
 
 def _one_of(rng: np.random.Generator, values: Sequence[str | Path]) -> str:

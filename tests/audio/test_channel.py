@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import get_args
@@ -213,6 +214,15 @@ def test_draws_follow_probabilities_ranges_and_codecs():
     assert {one.codec for one in there} == {*ChannelConfig().codecs, None}
     assert {one.kbps for one in there if one.codec == "opus"} == {12, 16, 24}
     assert {one.noise for one in there} == {*ch.NOISES, None}
+
+
+def test_a_channel_can_be_sent_to_a_spawned_worker():
+    chain = training_channel(config())
+    sent = pickle.loads(pickle.dumps(chain))
+    assert chain is not None
+    assert [sent.draw(np.random.default_rng(i)) for i in range(50)] == [
+        chain.draw(np.random.default_rng(i)) for i in range(50)
+    ]
 
 
 def channel_set(

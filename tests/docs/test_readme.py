@@ -38,6 +38,7 @@ from benchmarks.tiny_corpus import RATE, tone
 from eval_metrics import TDCFCoefficients
 from qamo import InputError
 from qamo.config.flags import config_from
+from qamo.config.load import load_config
 from qamo.config.parts import XLSRConfig
 from qamo.config.schema import DataConfig, EvalConfig
 from qamo.evaluation import tdcf
@@ -163,6 +164,7 @@ COMMANDS = [
     Shown(
         "python report.py exps/NAME/scores/ITW.txt --keys database/ood_ds_keys/ITW -o report.html", leaves="report.html"
     ),
+    Shown("python report.py --run exps/NAME -o run.html", leaves="run.html"),
     Shown(
         "python database/prepare.py folder --real real/ --fake fake/ --name mine", "--jobs 1", "database/mine/dev.csv"
     ),
@@ -299,6 +301,13 @@ def test_every_setting_shown_is_taken(path):
     for setting in settings:
         if setting != "section.key=value":
             assert config_from(main.build_parser().parse_args([setting]), main.CONFIG)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_config_shown_can_be_loaded(path, tmp_path):
+    for block in code_blocks(path.read_text(), "yaml"):
+        (tmp_path / "shown.yaml").write_text(block)
+        assert load_config(tmp_path / "shown.yaml", {})
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
