@@ -24,6 +24,7 @@ from qamo.audio import SAMPLE_RATE
 
 TAIL_SAMPLES = 2048  # of silence that push out what a codec holds back; the most that any is late by
 CELT_KBPS = 32  # bit rate from which Opus is asked for its music codec, which is the cheaper one
+SAMPLE_TYPES = {"s16": np.int16, "flt": np.float32}  # of FFmpeg's decoders that are used here
 MP3_KBPS = (8, 16, 24, 32, 40, 48, 56, 64)
 VORBIS_KBPS = (30.0, 77.0)  # of libvorbis' lowest and highest quality at 16 kHz, as measured on speech-like sound
 
@@ -176,7 +177,8 @@ def _by_ffmpeg(x: np.ndarray, codec: ByFFmpeg, kbps: float, options: dict[str, s
     if encoder.extradata:
         decoder.extradata = encoder.extradata
     frames = [piece for packet in packets for piece in decoder.decode(packet)] + decoder.decode(None)
-    y = np.concatenate([piece.to_ndarray()[0] for piece in frames])
+    kind = SAMPLE_TYPES[frames[0].format.name.rstrip("p")]  # planar or not is one, with a single channel
+    y = np.concatenate([np.frombuffer(piece.planes[0], kind, piece.samples) for piece in frames])
     return y.astype(np.float32) / 32768 if y.dtype == np.int16 else y, frames[0].sample_rate
 
 

@@ -131,7 +131,7 @@ class ChannelConfig(Section):
     band_high_hz: Annotated[HzRange, Increasing] = training((3400.0, 7000.0), "upper end of the band, Hz")
     codec_probability: float = training(0.8, "probability of a codec round trip", ge=0, le=1)
     codecs: list[Literal["mp3", "aac", "opus", "vorbis", "mulaw", "alaw", "gsm", "amr_nb", "g722"]] = training(
-        ["mp3", "aac", "opus", "vorbis", "mulaw", "alaw", "gsm"],
+        ["mp3", "aac", "opus", "vorbis", "mulaw", "alaw"],
         "drawn from evenly: mp3, aac, opus, vorbis, mulaw and alaw (G.711), gsm, amr_nb, g722",
     )
     bit_rate_kbps: Annotated[tuple[BitRate, BitRate], Increasing] = training(

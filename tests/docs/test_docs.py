@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs import method, screenshots
+from qamo.audio import codecs
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -70,6 +71,21 @@ def test_figures_of_speed_in_the_documents_are_those_that_were_measured():
     assert f"{plain / boosted:.1f}x faster than librosa" in readme
     assert f"{data['n_clips'] / boosted:.0f} four-second clips per second" in readme
     assert f"the second epoch is {found['cache']['first_s'] / found['cache']['second_s']:.0f}x faster" in readme
+
+
+def test_the_costs_of_codecs_in_the_guide_are_those_that_were_measured():
+    found = json.loads((ROOT / "benchmarks/results/speed.json").read_text())
+    ms, boost_ms = found["channel"]["ms"], found["rawboost"]["ms"]["4"]["ours"]
+    said = " ".join((ROOT / "docs/augmentation.md").read_text().split())
+    (mixture,) = (name for name in ms if name.startswith("codecs, "))
+    costs = {name: taken / ms["yardstick"] for name, taken in ms.items()}
+    for name in codecs.CODECS:
+        assert f"{name} {costs[name]:.1f}" in said, name
+    assert f"the default mixture of codecs {costs[mixture]:.1f}" in said
+    assert f"We expect {1000 / (boost_ms * costs[mixture]):.0f} clips" in said
+    assert f"there were {1000 / ms[mixture]:.0f}" in said
+    slow = [name for name in codecs.CODECS if boost_ms * costs[name] > 1000 / 150]
+    assert f"Alone, {', '.join(slow[:-1])} and {slow[-1]} stay below 150" in said
 
 
 def test_the_picture_of_the_method_is_current():
