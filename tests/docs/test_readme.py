@@ -115,6 +115,7 @@ COMMANDS = [
         "set model.xlsr.weights=pretrained/xlsr2_300m",
     ),
     Shown("python main.py --config /dev/null --print-config > config.yaml", leaves="config.yaml"),
+    Shown("python main.py --print-schema", says='"title": "Config"'),
     Shown("python main.py --model conformer_tcm --check", SMALL, says="all that the run needs is there"),
     Shown("python main.py --model conformer_tcm --check full", SMALL, says="all that the run needs is there"),
     Shown("python main.py --model conformer_tcm", f"{SMALL} --name NAME", "exps/NAME/scores/FoR.txt", "FoR"),
@@ -186,6 +187,10 @@ COMMANDS = [
 # Command -> what runs it: a line of .ci/run, or a test and a word of the Makefile's recipe that stands in its file.
 ELSEWHERE = {
     "make lint": ".ci/run",
+    "make lock": "test_install.py::test_each_line_of_the_lock_has_hashes_and_none_is_of_cuda requirements.txt",
+    "make help": "test_readme.py::test_make_says_what_it_can_make make",
+    "python serve.py detector.onnx": "test_readme.py::test_the_command_does_what_is_said serve.py",
+    "cd 2021/eval-package": "test_readme.py::test_the_command_does_what_is_said eval-package",
     "make test": ".ci/run",
     "make demo": ".ci/run",
     "make demo DEMO=quick": ".ci/run",
@@ -287,6 +292,13 @@ def test_what_is_run_elsewhere_is_really_run_there(command):
         recipe = subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True)
         assert recipe.returncode == 0, recipe.stderr
         assert words[0] in recipe.stdout
+
+
+def test_make_says_what_it_can_make():
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.findall(r"^([a-z0-9-]+):.* ## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(targets) > 8
+    assert re.findall(r"^make (\S+)", told, re.MULTILINE) == targets
 
 
 def test_the_commit_hooks_are_the_linters_of_the_makefile():
