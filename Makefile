@@ -9,7 +9,7 @@ ARGS ?=
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: help setup demo corpus test test-avx2 test-slow lint bench parity parity-original kill-test study lock clean
+.PHONY: help setup demo corpus test test-avx2 test-slow lint bench parity parity-original kill-test fuzz study lock clean
 
 $(STAMP):
 	@echo "setting up .venv (once; about a minute)"
@@ -40,6 +40,9 @@ test-slow: $(STAMP)  ## the tests that take longer
 
 kill-test: $(STAMP)  ## end a run at random moments, resume it, compare
 	$(BIN)/python -m tests.support.kill --kills 24 $(ARGS)
+
+fuzz: $(STAMP)  ## damage each kind of file 500 times and read it
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.fuzz $(ARGS)
 
 study: corpus  ## heads and class rules on the mini corpus over seeds
 	$(BIN)/python benchmarks/study.py $(ARGS) --config database/$(MINI).yaml

@@ -194,6 +194,24 @@ def typed(value: Any, shape: Any, where: object, part: str = "") -> Any:
     return value
 
 
+def read_arrays(source: Any) -> Any:
+    """What an .npy (an array) or .npz (arrays by name) holds, read whole and without pickles.
+
+    Raises:
+        ValueError: it is damaged: whatever NumPy makes of it, a tokenizer's error or a want of memory among them.
+        OSError: it cannot be opened.
+    """
+    import numpy as np
+
+    try:
+        found = np.load(source, allow_pickle=False)
+        return found if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one step."""
     with replacing(path) as temporary:

@@ -36,11 +36,27 @@ ORIGINS = {
 HUB_NAMES = {"xlsr": "facebook/wav2vec2-xls-r-300m"}
 
 
+class ListFacts(TypedDict):
+    """A list that the run was trained on."""
+
+    protocol: str
+    sha256: str
+    n: int
+    n_bonafide: int
+
+
+class DataFacts(TypedDict, total=False):
+    """Both lists."""
+
+    train: ListFacts
+    dev: ListFacts
+
+
 class Facts(TypedDict, total=False):
     """What is read of a run.json."""
 
     git_commit: str | None
-    data: dict[str, Any]
+    data: DataFacts
 
 
 def write_card(
@@ -55,7 +71,7 @@ def write_card(
     config, (facts, results) = about["model_config"], _read(run)
     origin, licence = ORIGINS.get(config["frontend"], (config["frontend"], "not known"))
     scored = {key: row for key, row in results.get("sets", {}).items() if "eer" in row}
-    data = {k: row for k, row in facts.get("data", {}).items() if isinstance(row, dict) and "protocol" in row}
+    data = {part: row for part, row in facts.get("data", {}).items() if part in DataFacts.__annotations__}
     texts = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
     card = texts.get_template("card.md.j2").render(
         name=name, metadata=_metadata(name, config["frontend"], scored), about=about, config=config, origin=origin,

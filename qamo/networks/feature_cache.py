@@ -26,7 +26,7 @@ from torch import Tensor
 
 from qamo.config.load import ADDED
 from qamo.config.schema import RunConfig
-from qamo.files import check_space, replacing, size_text
+from qamo.files import check_space, read_arrays, replacing, size_text
 from qamo.networks.contract import Detector, FrontEnd, Part
 from qamo.networks.layers import Layered
 
@@ -162,7 +162,7 @@ def _one(features_of: Callable[[Tensor], Tensor], inference: bool, row: Tensor) 
 def _read(path: Path) -> np.ndarray:
     """A feature map whose checksum, the last four bytes, is right; ValueError where it is not, or is not there."""
     with open(path, "rb") as file:
-        features: np.ndarray = np.load(file)
+        features: np.ndarray = read_arrays(file)
         if file.read() != zlib.crc32(features.tobytes()).to_bytes(4, "little"):
             raise ValueError(f"{path}: damaged")
         return features

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qamo import InputError
+from qamo.files import read_arrays
 from qamo.networks.conformer_tcm import N_POSITIONS, sinusoids
 from qamo.networks.weights import check_finite, without_wrappers
 from qamo.networks.xlsr_files import (
@@ -141,8 +142,10 @@ def _center_beside(path: Path) -> Tensor | None:
     if beside is None:
         return None
     try:
-        center = np.load(beside, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        center = read_arrays(beside)
+        if not isinstance(center, np.ndarray):
+            raise ValueError("an archive of arrays")
+    except ValueError as error:
         raise InputError(f"{beside}: not an array that NumPy reads ({error})") from None
     if center.ndim != 2 or not np.isfinite(center).all():
         raise InputError(f"{beside}: expected finite centroids of shape (K, E), found shape {center.shape}")

@@ -203,7 +203,9 @@ def read_results(path: Path) -> dict[str, Any]:
     """A run's results.json, its types checked; InputError where they are others."""
     results: Any = read_json(path, _Results)
     for name, row in results["sets"].items():
-        missing = {"n_bonafide", "n_spoof"} - row.keys() if "eer" in row else {"note"} - row.keys()
+        needed = {"n_bonafide", "n_spoof"} if "eer" in row else {"note"}
+        ends = {"eer_low", "eer_high"}
+        missing = (needed | ends if ends & row.keys() else needed) - row.keys()
         if missing:
             raise InputError(f"{path}: {name}: {', '.join(sorted(missing))} missing; delete it and score the run again")
     return dict(results)

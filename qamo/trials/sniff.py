@@ -13,14 +13,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from qamo import InputError
-from qamo.files import open_regular
+from qamo.files import open_regular, read_arrays
 from qamo.trials import tables, text
 from qamo.trials.names import SEPARATORS
 
@@ -219,9 +218,8 @@ def _rows(form: Form, n: int) -> tuple[list[list[str]], list[int]]:
 def _archive(path: Path) -> Form:
     """An .npz of one-dimensional arrays of one length, their names as header."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            columns = {_role(name): np.asarray(arrays[name]) for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile):
+        columns = {_role(name): np.asarray(array) for name, array in read_arrays(path).items()}
+    except (ValueError, OSError):
         raise InputError(
             f"{path}: expected an .npz of arrays of names and numbers, without Python objects; "
             f"try: np.savez(path, names=names.astype(str), scores=scores.astype(float))"
@@ -242,9 +240,9 @@ def _archive(path: Path) -> Form:
 
 def _pairs(path: Path) -> str:
     """How to convert names with two logits each; empty for other arrays."""
-    with np.load(path, allow_pickle=False) as arrays:
-        pairs = [name for name in arrays.files if arrays[name].shape[1:] == (2,)]
-        names = [name for name in arrays.files if arrays[name].ndim == 1 and arrays[name].dtype.kind in "US"]
+    arrays = read_arrays(path)
+    pairs = [name for name, array in arrays.items() if array.shape[1:] == (2,)]
+    names = [name for name, array in arrays.items() if array.ndim == 1 and array.dtype.kind in "US"]
     if len(pairs) != 1 or not names:
         return ""
     rows = f'zip(a["{names[0]}"], a["{pairs[0]}"].tolist())'

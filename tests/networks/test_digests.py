@@ -16,6 +16,7 @@ from qamo.networks.digests import digests_of, meanwhile
 from qamo.networks.weights import read_torch
 from qamo.networks.xlsr_files import read_fairseq
 from qamo.training.checkpoint import read_checkpoint, read_exported, write_checkpoint, write_exported
+from tests.support.fuzz import damaged, same
 
 N_DAMAGED = 60  # of each kind of file; 500 were tried once, see docs/security.md
 
@@ -56,37 +57,6 @@ def exported_config(folder: Path) -> tuple[Path, object]:
 
 
 FILES = [ours, foreign, exported_weights, exported_config]
-
-
-def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
-    """The bytes with one misfortune: some bits or bytes changed, a stretch of zeros, moved, cut off."""
-    data, kind = bytearray(whole), rng.integers(6)
-    start = int(rng.integers(len(data)))
-    length = int(rng.integers(1, 600))
-    if kind == 0:
-        data[start] ^= 1 << int(rng.integers(8))
-    elif kind == 1:
-        data[start : start + length] = bytes(len(data[start : start + length]))
-    elif kind == 2:
-        data[start : start + length] = rng.bytes(len(data[start : start + length]))
-    elif kind == 3:
-        data = data[:start]
-    elif kind == 4:
-        del data[start : start + length]
-    else:
-        other = int(rng.integers(len(data)))
-        data[start : start + 64], data[other : other + 64] = data[other : other + 64], data[start : start + 64]
-    return bytes(data)
-
-
-def same(one: object, other: object) -> bool:
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return isinstance(other, dict) and list(one) == list(other) and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, (list, tuple)):
-        return isinstance(other, (list, tuple)) and len(one) == len(other) and all(map(same, one, other))
-    return one == other
 
 
 @pytest.mark.parametrize("make", FILES)
