@@ -2,22 +2,29 @@
 
     python -m tests.support.kill --kills 24            starts are forks of one interpreter, which saves the imports
     python -m tests.support.kill --kills 24 --apart    every start is a new interpreter
+    python -m tests.support.kill --kills 100 --chain train.max_epochs=40 train.patience=40        all in one run
+    python -m tests.support.kill --kills 100 --chain --nodes 2 train.max_epochs=40 train.patience=40
 
 Each start of `python main.py ...` gets a phase and a number: it is sent SIGKILL at that many calls, of Python or C
 functions, inside the phase (a training step, the dev set, writing a file, averaging, scoring, whatever lies between),
 or, in the phase "clock", after that many milliseconds. The same command is started until it ends by itself; then its
 folder is compared with that of a run that nobody disturbed, and a new round starts until all kills are spent.
+
+--chain kills early in each start, so that one run takes all kills. --nodes 2 starts two processes as SLURM does; one of
+them is killed, by the clock, and then the other, as srun ends a job of which a part is lost.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +46,8 @@ PHASES = {
 }
 CLOCK = "clock"
 ASKED = [*dict.fromkeys(PHASES.values()), CLOCK]
+EARLY, MOST_CALLS = ["step", "dev", "write"], 400  # of --chain: phases that every start has, and calls into one
+LATEST_MS = 2500  # of --nodes: a kill comes before
 # What differs between equal runs: times, process numbers, events of TensorBoard.
 OF_ONE_START = {"run.json", "resumed.jsonl", "run.log", "tensorboard", ".lock", ".holder"}
 
@@ -100,6 +109,39 @@ def start_apart(argv: list[str], phase: str | None, at: int, counts: Path, *, fo
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def start_nodes(argv: list[str], at_ms: float | None, rng: random.Random) -> int:
+    """Two processes of one job, forked; one is killed at `at_ms`, then the other. A status that is not 0, or 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "qamo", "SLURM_NTASKS": "2", "SLURM_NNODES": "2"}
+    shared |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = []
+    for node in range(2):
+        child = os.fork()
+        if child == 0:
+            os.environ.update(shared, SLURM_PROCID=str(node), SLURM_NODEID=str(node))
+            quiet = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(quiet, 1)
+            os.dup2(quiet, 2)
+            try:
+                import main
+
+                os._exit(main.main(argv))
+            finally:
+                os._exit(1)
+        processes.append(child)
+    if at_ms is not None:
+        time.sleep(at_ms / 1000)
+        rng.shuffle(processes)
+        for child in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            time.sleep(0.05)
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in processes]
+    return next((status for status in statuses if status), 0)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -108,12 +150,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def kill_and_compare(argv: list[str], folder: Path, *, kills: int, forked: bool, seed: int) -> tuple[Any, list[str]]:
+def kill_and_compare(
+    argv: list[str], folder: Path, *, kills: int, forked: bool, seed: int, chain: bool = False, nodes: int = 1
+) -> tuple[Any, list[str]]:
     """How many kills came in each phase, and what differs from the undisturbed run.
 
     Args:
         folder: the run's folder that `argv` names; it must not exist yet.
+        chain: kill early in each start.
+        nodes: processes of the job.
     """
+    if nodes > 1:
+        return kill_nodes_and_compare(argv, folder, kills=kills, seed=seed)
     rng = random.Random(seed)
     counts = folder.with_name("counts.json")
     reference = folder.with_name("reference")
@@ -124,11 +172,13 @@ def kill_and_compare(argv: list[str], folder: Path, *, kills: int, forked: bool,
     expected = contents(reference)
     done: collections.Counter[str] = collections.Counter()
     differences: list[str] = []
-    while done.total() < kills or folder.exists():
+    while done.total() - done["rounds"] < kills or folder.exists():
         # A phase that has been hit least, so that none is left out; at the end one start that nobody disturbs.
         least = min(done[p] for p in ASKED)
-        phase = rng.choice([p for p in ASKED if done[p] == least]) if done.total() < kills else None
-        status = start_apart(argv, phase, rng.randrange(total[phase]) if phase else 0, counts, forked=forked)
+        asked = EARLY if chain else [p for p in ASKED if done[p] == least]
+        phase = rng.choice(asked) if done.total() - done["rounds"] < kills else None
+        last = min(total[phase], MOST_CALLS) if chain and phase else total.get(phase, 1)
+        status = start_apart(argv, phase, rng.randrange(last) if phase else 0, counts, forked=forked)
         if status == -signal.SIGKILL:
             done[phase or "?"] += 1
             continue
@@ -137,6 +187,33 @@ def kill_and_compare(argv: list[str], folder: Path, *, kills: int, forked: bool,
         found = contents(folder)
         differences += [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
         shutil.rmtree(folder)
+        done["rounds"] += 1
+    return done, differences
+
+
+def kill_nodes_and_compare(argv: list[str], folder: Path, *, kills: int, seed: int) -> tuple[Any, list[str]]:
+    """The same for two processes of one job, by the clock."""
+    rng = random.Random(seed)
+    reference = folder.with_name("reference")
+    began = time.monotonic()
+    if status := start_nodes(argv, None, rng):
+        raise RuntimeError(f"the undisturbed job ended with status {status}")
+    whole_ms = 1000 * (time.monotonic() - began)
+    folder.rename(reference)
+    expected = contents(reference)
+    done: collections.Counter[str] = collections.Counter()
+    differences: list[str] = []
+    while done[CLOCK] < kills or folder.exists():
+        status = start_nodes(argv, rng.uniform(0, min(whole_ms, LATEST_MS)) if done[CLOCK] < kills else None, rng)
+        if status == -signal.SIGKILL:
+            done[CLOCK] += 1
+            continue
+        if status:
+            raise RuntimeError(f"a job taken up after {done[CLOCK]} kills ended with status {status}")
+        found = contents(folder)
+        differences += [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
+        shutil.rmtree(folder)
+        done["rounds"] += 1
     return done, differences
 
 
@@ -148,6 +225,8 @@ def main_(argv: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--apart", action="store_true")
+    parser.add_argument("--chain", action="store_true", help="all kills in one run")
+    parser.add_argument("--nodes", type=int, choices=(1, 2), default=1)
     parser.add_argument("assignments", nargs="*", help="passed on to main.py")
     args = parser.parse_intermixed_args(argv)
     from tests.support import tiny_corpus
@@ -164,9 +243,12 @@ def main_(argv: list[str]) -> int:
             kills=args.kills,
             forked=not args.apart,
             seed=args.seed,
+            chain=args.chain,
+            nodes=args.nodes,
         )
+    rounds = done.pop("rounds")
     phases = ", ".join(f"{done[phase]} in {phase}" for phase in ASKED)
-    print(f"kills: {done.total()} ({phases})")
+    print(f"kills: {done.total()} ({phases}) in {rounds} run{'s' * (rounds > 1)}")
     print(f"differences: {len(differences)} {' '.join(differences)}")
     return 1 if differences else 0
 
