@@ -22,7 +22,7 @@ pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 from qamo.export import onnx as onnx_export  # noqa: E402
 from qamo.inference import scorer as scorers  # noqa: E402
-from tests.support.hf import description
+from tests.support.hf import description  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"conformer_tcm": {"embedding_size": 16, "n_heads": 2, "kernel_size": 7, "n_blocks": 1}}
