@@ -32,6 +32,7 @@ from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.contract import BackEnd, FrontEnd, Head
 from qamo.networks.digests import meanwhile
 from qamo.networks.distillmos import DistillMOS
+from qamo.networks.hf import HF
 from qamo.networks.lfcc import LFCC
 from qamo.networks.nes2net import Nes2Net
 from qamo.networks.published import from_published
@@ -51,10 +52,12 @@ from qamo.training.folder import MODEL
 
 log = logging.getLogger(__name__)
 
-FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS}
+FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS, "hf": HF}
 BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net, "asp": ASP}
 HEADS: dict[str, Callable[..., Head]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
 FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
+
+UNFILLED = {"weights": None, "uninitialized": True}  # a front end whose weights are loaded into it
 
 
 class Output(NamedTuple):
@@ -118,7 +121,7 @@ def build_detector(cfg: ModelConfig, *, pretrained: bool = True) -> Detector:
     """Make the three parts that `cfg` names, each from the config section of the same name.
 
     Args:
-        pretrained: False: random weights in place of the front end's file, which need not exist.
+        pretrained: False: random weights in place of XLS-R's file, which need not exist.
 
     Raises:
         InputError: the front end's weights cannot be read, or the parts do not fit together.
@@ -169,7 +172,7 @@ def load_detector(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{where}: its model_config.{key} is not known to this version ({first['msg']})") from None
-    detector = _assemble(stored, {"weights": None, "uninitialized": True} if stored.frontend == "xlsr" else {})
+    detector = _assemble(stored, UNFILLED if hasattr(getattr(stored, stored.frontend), "weights") else {})
     load_strictly(detector, state, where)
     return detector.eval()
 
@@ -240,7 +243,7 @@ def _with_settings(config: dict[str, Any], asked: Mapping[str, Any], where: Path
             config = config | {section: config[section] | {setting: value}}
         elif stored is not None and stored != value:
             raise InputError(
-                f"model.{key}: {where} was trained with {stored}, {value} was asked for; "
+                f"model.{key}: {where} was trained with {str(stored)[:200]}, {value} was asked for; "
                 "leave the setting out, or train anew"
             )
     return config

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from model import HEADS
 from qamo import InputError
 from qamo.config.schema import Config
+from qamo.config.yaml_text import Text
 from qamo.evaluation.scoring_pass import ScoringPass, pieces_for
 from qamo.training import launch, precision
 from qamo.training.compiling import compile_layers
@@ -28,10 +29,15 @@ from qamo.training.loop import build_optimizer
 from qamo.training.state import TrainState
 from qamo.training.step_log import StepLog
 from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
+from tests.support.hf import description
 
 DISTILLMOS = {**LFCC, "model.frontend": "distillmos", "model.distillmos.freeze": False}
 WEIGHTED = {**XLSR, "model.xlsr.layers": "weighted"}
-FRONTENDS = {"lfcc": LFCC, "xlsr": XLSR, "xlsr weighted": WEIGHTED, "distillmos": DISTILLMOS}
+ENCODERS = {
+    name: {**XLSR, "model.frontend": "hf", "model.hf.freeze": False, "model.hf.encoder": Text(description(name))}
+    for name in ("wavlm", "wav2vec2-bert", "whisper")
+}
+FRONTENDS = {"lfcc": LFCC, "xlsr": XLSR, "xlsr weighted": WEIGHTED, "distillmos": DISTILLMOS, **ENCODERS}
 BACKENDS = {"conformer_tcm": {}, "nes2net": {"model.nes2net.n_groups": 2, "model.nes2net.scale": 2}, "asp": {}}
 # Operations after which Python holds a number or a size that a GPU computed.
 WAITS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select", "unique", "bincount")

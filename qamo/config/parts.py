@@ -115,6 +115,20 @@ class DistillMOSConfig(FrontEnd):
     features: Features = architecture("float32", OF_FEATURES)
 
 
+class HFConfig(FrontEnd):
+    """Front end hf: WavLM, HuBERT, w2v-BERT 2.0, Whisper's encoder and other speech encoders of transformers."""
+
+    weights: str | None = training(None, "folder as transformers writes it, or hub name: microsoft/wavlm-base-plus")
+    freeze: bool = training(True, "true: keep the pretrained weights; false: fine-tune them")
+    layers: Layers = architecture("last", OF_LAYERS)
+    features: Features = architecture("float32", OF_FEATURES)
+    encoder: str | None = architecture(
+        None,
+        "null: the encoder that the weights' folder describes; with weights null, a folder whose encoder gets random "
+        "weights. A trained detector keeps the description itself here",
+    )
+
+
 class ConformerTCMConfig(BackEnd):
     """Back end Conformer-TCM."""
 
@@ -215,6 +229,7 @@ class ModelConfig(Section):
     xlsr: XLSRConfig = XLSRConfig()
     lfcc: LFCCConfig = LFCCConfig()
     distillmos: DistillMOSConfig = DistillMOSConfig()
+    hf: HFConfig = HFConfig()
     conformer_tcm: ConformerTCMConfig = ConformerTCMConfig()
     nes2net: Nes2NetConfig = Nes2NetConfig()
     asp: ASPConfig = ASPConfig()

@@ -53,8 +53,8 @@ def read_source(run: Path, average: str = "mean") -> tuple[Any, dict[str, Any], 
 
 
 def portable_config(detector: Any) -> dict[str, Any]:
-    """The detector's config, without the place of a front end's file: its weights are in the export."""
-    return {**detector.config, "xlsr": {**detector.config["xlsr"], "weights": None}}
+    """The detector's config, without the places of front ends' files: their weights are in the export."""
+    return {**detector.config, **{name: {**detector.config[name], "weights": None} for name in ("xlsr", "hf")}}
 
 
 def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path:

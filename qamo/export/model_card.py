@@ -31,6 +31,7 @@ print(judge("{recording}").score)
 ORIGINS = {
     "xlsr": ("XLS-R 300M, pre-trained by Babu et al. 2021 (arXiv:2111.09296)", "Apache-2.0"),
     "distillmos": ("the encoder of DistillMOS, by Stahl and Gamper 2025 (PyPI distillmos)", "MIT"),
+    "hf": ("an encoder of Hugging Face's transformers", "that of its weights; see the page they came from"),
     "lfcc": ("linear-frequency cepstra, which have no weights", "none needed"),
 }
 HUB_NAMES = {"xlsr": "facebook/wav2vec2-xls-r-300m"}

@@ -271,8 +271,8 @@ def _forget_sources(model: Any) -> None:
 
 
 def _longest(frontend: Any) -> int:
-    if isinstance(frontend, PlainDistillMOS):
-        return frontend.longest
+    if longest := getattr(frontend, "longest", None):
+        return longest
     # The back end's table of positions ends there.
     return min(MAX_SAMPLES, (N_POSITIONS - 1) * frontend.hop_samples) if isinstance(frontend, LFCC) else MAX_SAMPLES
 

@@ -15,6 +15,8 @@ weights are read without running what they hold. Imports the ground, `config` an
     xlsr_recipe.py    what such a file says of its network: followed, or refused
     layers.py         which layers of an encoder a front end gives
     asp.py            attentive statistics pooling
+    hf.py             speech encoders of Hugging Face's transformers as front ends
+    hf_inputs.py      what such an encoder is given of waves
     lfcc.py           LFCC front end
     distillmos.py     DistillMOS as a front end and as a quality predictor
     conformer_tcm.py  Conformer with temporal-channel modelling

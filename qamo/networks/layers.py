@@ -10,6 +10,7 @@ Shapes: B utterances, T samples at 16 kHz, F frames, L layers, W width of the en
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,15 @@ class Weighted(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         return (states * self.weights.softmax(dim=0)[:, None]).sum(dim=2)
+
+
+def hidden_states(network: Any, inputs: Tensor, at: Sequence[int] | None) -> Tensor:
+    """Last hidden state of a network of transformers, (B, F, W), or those that `at` counts, (B, F, L, W)."""
+    if at is None:
+        return network(inputs).last_hidden_state
+    found = network(inputs, output_hidden_states=True)
+    every = [*found.hidden_states[:-1], found.last_hidden_state]  # the last of them may be before the closing norm
+    return torch.stack([every[n] for n in at], dim=2)
 
 
 def cut(encoder: nn.Module, n_layers: int, *, closing_norm: bool) -> None:

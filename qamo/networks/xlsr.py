@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from qamo import InputError
 from qamo.config.parts import XLSR_300M
 from qamo.networks.cpu import xlsr_pass
-from qamo.networks.layers import Layered, cut
+from qamo.networks.layers import Layered, cut, hidden_states
 from qamo.networks.weights import check_finite, load_strictly
 from qamo.networks.xlsr_files import Pretrained, read_xlsr
 from qamo.networks.xlsr_recipe import DRAWS, LAYER_NORM_EPS, Recipe
@@ -133,11 +133,7 @@ class XLSR(Layered):
             wave = F.layer_norm(wave, wave.shape[1:])
         if not (self.plain or self.draws) and xlsr_pass.usable(self.network, wave):
             return self.cpu_pass(self.network, wave, self.at)
-        if self.at is None:
-            return self.network(wave).last_hidden_state
-        found = self.network(wave, output_hidden_states=True)
-        every = [*found.hidden_states[:-1], found.last_hidden_state]  # the last of them may be before the closing norm
-        return torch.stack([every[n] for n in self.at], dim=2)
+        return hidden_states(self.network, wave, self.at)
 
 
 def _config(sizes: dict[str, int], *, attention: str, draws: Mapping[str, float]) -> Any:

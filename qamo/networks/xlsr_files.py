@@ -151,13 +151,23 @@ def _recipe_beside(path: Path) -> Recipe:
 def _fetched(name: str) -> tuple[Mapping[str, Tensor], Recipe]:
     """The network of a hub repository."""
     try:
-        folder = hub.fetch(name, ("config.json",), FOLDER_FILES, optional=(DIGESTS_FILE,))
-        found = next(folder / file for file in FOLDER_FILES if (folder / file).is_file())
-        if found.name.endswith(".index.json"):
-            hub.fetch(name, *((shard,) for shard in shards_of(found)))
+        folder = fetched_folder(name)
     except InputError as error:
         raise InputError(f"model.xlsr.weights {error}, or download {XLSR_URL}") from None
     return _read_folder(folder)
+
+
+def fetched_folder(name: str, *choices: tuple[str, ...]) -> Path:
+    """The folder with config.json, weights and more files, as `hub.fetch` takes them, of a hub repository.
+
+    Raises:
+        InputError: as for `hub.fetch`.
+    """
+    folder = hub.fetch(name, ("config.json",), *choices, FOLDER_FILES, optional=(DIGESTS_FILE,))
+    found = next(folder / file for file in FOLDER_FILES if (folder / file).is_file())
+    if found.name.endswith(".index.json"):
+        hub.fetch(name, *((shard,) for shard in shards_of(found)))
+    return folder
 
 
 def read_fairseq(path: Path) -> Mapping[str, Tensor]:

@@ -22,6 +22,7 @@ pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 from qamo.export import onnx as onnx_export  # noqa: E402
 from qamo.inference import scorer as scorers  # noqa: E402
+from tests.support.hf import description  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"conformer_tcm": {"embedding_size": 16, "n_heads": 2, "kernel_size": 7, "n_blocks": 1}}
@@ -150,6 +151,14 @@ def test_int8_is_a_file_like_the_other(exported, trained_run, built_corpus, tmp_
             marks=pytest.mark.slow,
         ),
         pytest.param({"frontend": "xlsr", "xlsr": {**XLSR, "layers": [0, 1]}, "backend": "asp"}, id="xlsr-layers-asp"),
+        *(
+            pytest.param(
+                {"frontend": "hf", "hf": {"encoder": description(name), "layers": [1, 2]}, "backend": "asp"},
+                id=f"hf-{name}",
+                marks=pytest.mark.slow,
+            )
+            for name in ("wavlm", "wav2vec2-bert", "whisper")
+        ),
         pytest.param(
             {"frontend": "distillmos", "distillmos": {"layers": "weighted", "n_layers": 2}, "backend": "asp"},
             id="distillmos-weighted-asp",
