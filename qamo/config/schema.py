@@ -233,7 +233,9 @@ class ScoreConfig(Section):
     )
     precision: Precision = scoring("auto", "as train.precision, and whatever that was")
     windows: Literal["first", "all"] = scoring(
-        "first", "what of a recording is scored: its first window, or all, half overlapping: their mean"
+        "first",
+        "what of a recording is scored: its first window, or all, half overlapping: their mean; batch_size recordings "
+        "are then held at a time, with all their windows",
     )
     on_bad_audio: Literal["fail", "skip"] = free(
         "skip", "an unreadable recording: skip (reported, exit status 2) or fail (stop at once)"

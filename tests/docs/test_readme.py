@@ -188,6 +188,7 @@ COMMANDS = [
 ELSEWHERE = {
     "make lint": ".ci/run",
     "make lock": "test_install.py::test_each_line_of_the_lock_has_hashes_and_none_is_of_cuda requirements.txt",
+    "make fuzz": "test_fuzz.py::test_damaged_files_load_what_was_written_or_are_refused fuzz",
     "make help": "test_readme.py::test_make_says_what_it_can_make make",
     "python serve.py detector.onnx": "test_readme.py::test_the_command_does_what_is_said serve.py",
     "cd 2021/eval-package": "test_readme.py::test_the_command_does_what_is_said eval-package",
