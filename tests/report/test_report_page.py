@@ -303,3 +303,12 @@ def test_tables_have_captions_and_scopes_and_ids_are_unique(page):
     links = page.evaluate("[...document.querySelectorAll('nav a')].map(a => a.hash.slice(1))")
     assert set(links) <= set(ids)
     assert page.evaluate("[...document.querySelectorAll('button')].every(b => b.innerText || b.ariaLabel)")
+
+
+def test_a_legend_shows_which_lines_are_dashed(page):
+    marks = page.evaluate(
+        "[...document.querySelectorAll('figure.chart')].flatMap(f => [...f.querySelectorAll('.u-legend .u-marker')]"
+        ".map(m => m.style.background))"
+    )
+    assert any("repeating-linear-gradient" in mark for mark in marks)
+    assert any(mark.startswith("rgb") for mark in marks)

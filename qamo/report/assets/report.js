@@ -117,7 +117,12 @@
         markers: {
           width: (self, i) => i && spec.series[i - 1].hollow ? 2 : 0,
           stroke: (self, i) => i ? colorOf(spec.series[i - 1].color || "soft") : "transparent",
-          fill: (self, i) => i && !spec.series[i - 1].hidden && !spec.series[i - 1].hollow ? colorOf(spec.series[i - 1].color) : "transparent",
+          fill: (self, i) => {
+            const s = spec.series[i - 1];
+            if (!i || s.hidden || s.hollow) return "transparent";
+            const color = colorOf(s.color);
+            return s.dash ? `repeating-linear-gradient(90deg, ${color} 0 .3rem, transparent .3rem .45rem)` : color;
+          },
         },
       },
       cursor: {
