@@ -81,6 +81,7 @@ def build_parser() -> Parser:
         metavar="N",
         help="recordings to embed with the run's model",
     )
+    add("--show-paths", action="store_true", help="absolute paths in the page as they are, and not their ends alone")
     add("--unit", choices=UNITS, help="what the intervals resample (default: speakers, or trials)")
     add(
         "--resamples", type=number(int, 2, 1_000_000), default=N_RESAMPLES, metavar="N",
@@ -236,6 +237,13 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--embeddings needs --run (the model), --audio (the recordings) and scores with --keys")
 
 
+def nearby(path: Path) -> str:
+    """A path as seen from here, and of one that lies elsewhere its end: a page is passed on, and folders have names."""
+    if path.is_absolute() and path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f".../{path.parent.name}/{path.name}" if path.is_absolute() else str(path)
+
+
 def sources(args: argparse.Namespace, subject: Subject | None, run: RunRecord | None) -> Section:
     """Files with their hashes, and the settings of this report."""
     read: list[tuple[str, Path, Path]] = []  # what, what is shown of it, what is hashed
@@ -247,7 +255,9 @@ def sources(args: argparse.Namespace, subject: Subject | None, run: RunRecord | 
     read += [(name, path, path) for name, path in (("MOS", args.mos), ("ASV scores", args.asv)) if path]
     if run:
         read.append(("run", run.folder, run.metrics))
-    rows = [[name, str(path), files.sha256(file)[:16]] for name, path, file in read]
+    rows = [
+        [name, str(path) if args.show_paths else nearby(path), files.sha256(file)[:16]] for name, path, file in read
+    ]
     rows.append(["resamples, seed", f"{args.resamples}, {args.seed}", ""])
     rows.append(["program", f"QAMO {__version__}, NumPy {np.__version__}", ""])
     columns = [Column("what"), Column("value"), Column("SHA-256, first 16")]

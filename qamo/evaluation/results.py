@@ -157,7 +157,10 @@ def table(results: dict[str, Any]) -> str:
         for name, row in results["sets"].items()
         if "too few" in row.get("interval", "")
     ]
-    return "\n".join([*lines, f"scores, weights and results: {results.get('run', '')}"])
+    run = results.get("run", "")
+    lines.append(f"scores, weights and results: {run}")
+    lines.append(f"next: python report.py --runs {run} -o report.html, or python inference.py {run} RECORDING")
+    return "\n".join(lines)
 
 
 def seeds_table(all_results: Sequence[dict[str, Any]]) -> str:

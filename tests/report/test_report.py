@@ -446,3 +446,19 @@ def test_six_hundred_thousand_trials_make_a_page_below_5_mb_in_20_s(tmp_path):
     after = os.times()  # processor time: other work on the machine does not count
     assert after.children_user + after.children_system - before.children_user - before.children_system < 20
     assert (tmp_path / "r.html").stat().st_size < 5e6
+
+
+def test_absolute_paths_stay_on_this_computer_unless_they_are_asked_for(trained_run, built_corpus, tmp_path):
+    words = [
+        str(trained_run / "scores" / "seen.txt"),
+        "--keys",
+        str(built_corpus / "seen.txt"),
+        "-o",
+        str(tmp_path / "x.html"),
+    ]
+    assert report.main(words) == 0
+    page = (tmp_path / "x.html").read_text()
+    assert ".../scores/seen.txt" in page
+    assert str(trained_run) not in page
+    assert report.main([*words, "--show-paths"]) == 0
+    assert str(trained_run / "scores" / "seen.txt") in (tmp_path / "x.html").read_text()
