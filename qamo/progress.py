@@ -48,7 +48,8 @@ def progress(
             last = now
             rate = (done - initial) / (now - start)
             remaining = f", {_duration((total - done) / rate)} left" if total and rate > 0 else ""
-            log.info("%s: %d of %s %ss, %s%s", label, done, total or "?", unit, _speed(rate, unit), remaining)
+            units = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
+            log.info("%s: %d of %s %s, %s%s", label, done, total or "?", units, _speed(rate, unit), remaining)
 
 
 def is_first_process() -> bool:
