@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,12 @@ def test_the_picture_and_the_page_of_the_rooms_are_current():
 def test_only_tests_import_tests():
     wrong = [(m, n) for m in modules() if room_of(m) != "tests" for n in imports_of(m) if room_of(n) == "tests"]
     assert wrong == []
+
+
+def test_no_test_imports_another():
+    tests = [path for path in (ROOT / "tests").rglob("test_*.py") if "support" not in path.parts]
+    pattern = re.compile(r"^\s*(?:from|import) tests\.(?!support\b)", re.MULTILINE)
+    assert [path.name for path in tests if pattern.search(path.read_text())] == []
 
 
 def test_no_two_modules_import_each_other():

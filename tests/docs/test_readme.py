@@ -7,12 +7,9 @@ added to a document must be added to COMMANDS, with what it leaves or says, or t
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import re
-import runpy
 import shlex
 import shutil
 import signal
@@ -43,6 +40,7 @@ from qamo.config.parts import XLSRConfig
 from qamo.config.schema import DataConfig, EvalConfig
 from qamo.evaluation import tdcf
 from qamo.export.model_card import LINES
+from tests.support.scripts import python
 from tests.support.xlsr import as_fairseq, xlsr
 
 ROOT = Path(__file__).parents[2]
@@ -478,27 +476,6 @@ def run(known: Shown, root: Path) -> Done:
         (folder / target).write_text(out)
     left = not known.leaves or ((root / known.leaves).is_file() and not before)
     return Done(status, out + said, left)
-
-
-def python(words: list[str], folder: Path) -> tuple[int, str, str]:
-    """A script in this process, for PyTorch takes longer to load than any of them to run."""
-    out, err = io.StringIO(), io.StringIO()
-    arguments, path, place = sys.argv, list(sys.path), Path.cwd()
-    n_threads = torch.get_num_threads()
-    try:
-        os.chdir(folder)
-        sys.argv = words
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                runpy.run_path(words[0], run_name="__main__")
-                status = 0
-            except SystemExit as stop:
-                status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        os.chdir(place)
-        sys.argv, sys.path[:] = arguments, path
-        torch.set_num_threads(n_threads)
-    return status, out.getvalue(), err.getvalue()
 
 
 def serve_a_while(words: list[str], folder: Path) -> tuple[int, str, str]:

@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from benchmarks import tiny_corpus
-from tests.docs.test_readme import ROOT, python
+from tests.support.scripts import python
+
+ROOT = Path(__file__).parents[2]
 
 spec = importlib.util.spec_from_file_location("walkthroughs", ROOT / "docs" / "walkthroughs.py")
 assert spec is not None

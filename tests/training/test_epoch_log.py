@@ -8,19 +8,9 @@ import pytest
 
 from qamo import progress
 from qamo import progress as runlog
-from qamo.training import epoch_log, loggers, provenance
+from qamo.training import loggers, provenance
 from qamo.training.folder import RunFolder
-
-ROW = {
-    "epoch": 3,
-    "loss_total": 1.5,
-    "n_bonafide_class_0": 3,
-    "n_bonafide_class_1": 9,
-    "centroid_cosine": 0.5,
-    "dev_loss": 0.25,
-    "dev_eer": 12.5,
-    "stale": 0,
-}
+from tests.support.epochs import ROW, log_of
 
 
 @pytest.fixture
@@ -56,10 +46,6 @@ def test_of_several_processes_one_speaks(quick_lines, monkeypatch):
 @pytest.mark.parametrize(("seconds", "text"), [(4, "4 s"), (61, "1 min 01 s"), (36_300, "10 h 05 min")])
 def test_durations_for_a_person(seconds, text):
     assert progress._duration(seconds) == text
-
-
-def log_of(opened=(), n_classes: int = 2) -> epoch_log.EpochLog:
-    return epoch_log.EpochLog(opened, samples_per_epoch=12, n_classes=n_classes, constants={"lr_body": 1e-6})
 
 
 def test_an_empty_class_and_centroids_that_fall_together_are_warned_about(caplog):

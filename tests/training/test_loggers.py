@@ -12,7 +12,7 @@ import main
 from qamo.files import sha256
 from qamo.training.folder import RunFolder
 from qamo.training.loggers import open_loggers
-from tests.training.test_epoch_log import ROW, log_of
+from tests.support.epochs import ROW, log_of
 
 STAND_IN = """
 import json, os
