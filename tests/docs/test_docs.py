@@ -75,17 +75,15 @@ def test_figures_of_speed_in_the_documents_are_those_that_were_measured():
 
 def test_the_costs_of_codecs_in_the_guide_are_those_that_were_measured():
     found = json.loads((ROOT / "benchmarks/results/speed.json").read_text())
-    ms, boost_ms = found["channel"]["ms"], found["rawboost"]["ms"]["4"]["ours"]
+    ms = found["channel"]["ms"]
     said = " ".join((ROOT / "docs/augmentation.md").read_text().split())
+    a_second = {name: f"{1000 / taken:.0f}" for name, taken in ms.items()}
     (mixture,) = (name for name in ms if name.startswith("codecs, "))
-    costs = {name: taken / ms["yardstick"] for name, taken in ms.items()}
+    assert f"RawBoost {a_second['yardstick']}; " in said
     for name in codecs.CODECS:
-        assert f"{name} {costs[name]:.1f}" in said, name
-    assert f"the default mixture of codecs {costs[mixture]:.1f}" in said
-    assert f"We expect {1000 / (boost_ms * costs[mixture]):.0f} clips" in said
-    assert f"there were {1000 / ms[mixture]:.0f}" in said
-    slow = [name for name in codecs.CODECS if boost_ms * costs[name] > 1000 / 150]
-    assert f"Alone, {', '.join(slow[:-1])} and {slow[-1]} stay below 150" in said
+        assert f"{name} {a_second[name]}" in said, name
+    assert f"the default mixture of codecs {a_second[mixture]}, the whole chain {a_second[list(ms)[-1]]}" in said
+    assert [name for name in codecs.CODECS if ms[name] < 1000 / 150] == ["mulaw", "alaw"]  # as it says: G.711 alone
 
 
 def test_the_picture_of_the_method_is_current():
