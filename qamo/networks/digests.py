@@ -108,6 +108,14 @@ def check_plain(content: Any, where: object) -> None:
             raise InputError(f"{where}: {name or 'its content'} is no plain tensor; refused")
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip archive, or a damaged one."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
+
+
 @_may_wait
 def check_archive(path: Path, *, storages: bool = True) -> None:
     """See that the entries of a zip archive have the CRCs that are written in it.
@@ -118,16 +126,21 @@ def check_archive(path: Path, *, storages: bool = True) -> None:
     Raises:
         InputError: they do not, or the archive is damaged.
     """
-    with zipfile.ZipFile(path) as archive, mmap.mmap(archive.fp.fileno(), 0, access=mmap.ACCESS_READ) as mapped:  # type: ignore[union-attr]
-        entries = archive.infolist()
-        names = [entry.filename for entry in entries]
-        if len(set(names)) != len(names):
-            raise InputError(f"{path}: damaged: two parts of the archive have one name; copy the file again")
-        chosen = [e for e in entries if storages or "/data/" not in e.filename]
-        with memoryview(mapped) as view:
-            wrong = [
-                e.filename for e, good in zip(chosen, _by_threads(lambda e: _is_whole(e, view), chosen)) if not good
-            ]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # whatever zipfile makes of a damaged table of contents
+        raise InputError(f"{path}: damaged: not a whole archive ({error}); copy the file again") from None
+    names = [entry.filename for entry in entries]
+    if len(set(names)) != len(names):
+        raise InputError(f"{path}: damaged: two parts of the archive have one name; copy the file again")
+    chosen = [e for e in entries if storages or "/data/" not in e.filename]
+    with (
+        open(path, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        wrong = [e.filename for e, good in zip(chosen, _by_threads(lambda e: _is_whole(e, view), chosen)) if not good]
     if wrong:
         raise InputError(
             f"{path}: damaged: its part {wrong[0]} has another checksum (CRC) than is written in the file; copy or "

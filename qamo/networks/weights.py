@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import warnings
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ def read_torch(path: Path, *, inert: Iterable[str] = (), verify: bool = True) ->
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: expected a checkpoint file, found {kind_of(path)}")
-    is_zip = zipfile.is_zipfile(path)
+    is_zip = digests.is_archive(path)
     content = _unpickled(path, inert, mmap=is_zip)
     digests.check_plain(content, path)
     own = content.pop(digests.DIGESTS, None) if isinstance(content, dict) else None
@@ -204,7 +203,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         return "a web page saved under a checkpoint's name; download the file itself"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file it points to; run `git lfs pull`"
-    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+    if head.startswith(b"PK") and not digests.is_archive(path):
         return f"a checkpoint that ends too early ({size} bytes); copy or download it again"
     if name := _mentioned(error):
         return (

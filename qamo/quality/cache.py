@@ -59,7 +59,8 @@ class MOSCache:
             os.truncate(path, n_whole)
         # Training used to write DistillMOS without the hash of its weights.
         shorter = re.sub(r"^distillmos (\S+) weights [0-9a-f]+$", r"distillmos-\1", self.identity)
-        line = re.compile(rf"([0-9a-f]{{32}}) ([0-9.e-]+) (?:{re.escape(self.identity)}|{re.escape(shorter)})")
+        number = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+        line = re.compile(rf"([0-9a-f]{{32}}) ({number}) (?:{re.escape(self.identity)}|{re.escape(shorter)})")
         rows = map(line.fullmatch, content[:n_whole].decode("utf-8", errors="replace").splitlines())
         return {row[1]: float(row[2]) for row in rows if row}
 
