@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -15,6 +16,8 @@ import export
 import inference
 from model import load_detector
 from qamo.evaluation import calibration
+from qamo.export import model_card
+from qamo.inference.judge import Judgement
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,3 +106,10 @@ def test_weights_without_their_run_get_a_card_that_says_so(trained_run, tmp_path
     assert "Not known: this export was made of weights without their run." in card
     assert "None: a score ranks recordings, and is not a probability." in card
     assert not (tmp_path / "out" / "calibration.json").exists()
+
+
+def test_what_the_card_says_of_a_judgement_is_there():
+    said = (Path(model_card.__file__).parent / "card.md.j2").read_text()
+    (line,) = (line for line in said.splitlines() if line.startswith("The judgement also has"))
+    for name in re.findall(r"`(\w+)`", line):
+        assert name in {field.name for field in dataclasses.fields(Judgement)}
