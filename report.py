@@ -239,8 +239,7 @@ def check(args: argparse.Namespace) -> None:
 
 def nearby(path: Path) -> str:
     """A path as seen from here, and of one that lies elsewhere its end: a page is passed on, and folders have names."""
-    if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
+    path = files.from_here(path)
     return f".../{path.parent.name}/{path.name}" if path.is_absolute() else str(path)
 
 

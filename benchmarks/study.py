@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import ROOT
 from benchmarks.measure import table as markdown
-from eval_metrics import equal_error_rate
 from qamo import InputError, files
 from qamo.command import Parser, run_command
 from qamo.config.load import load_config, parse_assignments
 from qamo.config.schema import Config
+from qamo.evaluation.breakdown import Factor, by_factor
 from qamo.evaluation.breakdown import System as Detector
 from qamo.evaluation.intervals import Difference, holm, units_of
 from qamo.evaluation.seeds import difference, spread
@@ -223,14 +223,14 @@ def compare(systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[s
 
 
 def _by_codec(results: list[Detector], keys: Keys) -> dict[str, float]:
-    """Mean EER over the seeds on the trials of each codec, per cent."""
-    codecs, codes = keys.columns.levels("codec")
-    found = {}
-    for i, codec in enumerate(codecs):
-        real, fake = keys.bonafide & (codes == i), ~keys.bonafide & (codes == i)
-        eers = [100 * float(equal_error_rate(result.values[real], result.values[fake]).eer) for result in results]
-        found[codec] = round(statistics.mean(eers), 4)
-    return found
+    """Mean EER over the seeds on the trials of each codec that has both classes, per cent."""
+    factor = Factor("codec", *keys.columns.levels("codec"))
+    by_seed = [by_factor(result, factor) for result in results]
+    means = {}
+    for (codec, first), *others in zip(*by_seed):
+        eers = [first.eer, *(measured.eer for _, measured in others)]
+        means[codec] = round(100 * statistics.mean(eer for eer in eers if eer is not None), 4)
+    return means
 
 
 def _scored(name: str, each: Cell, set_name: str, keys: Keys) -> Detector:

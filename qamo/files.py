@@ -318,6 +318,11 @@ def holding(folder: Path, *, doing: str) -> Iterator[None]:
         lock.release()
 
 
+def from_here(path: Path) -> Path:
+    """A path as it is typed from here, where it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+
+
 def shown(name: object) -> str:
     """A name for messages: what would steer a terminal, or is no text, as an escape."""
     text = os.fsdecode(name) if isinstance(name, (str, bytes, os.PathLike)) else str(name)

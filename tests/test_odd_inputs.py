@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +29,11 @@ import score_ood_dataset
 import serve
 from qamo import InputError, files
 from qamo.networks.xlsr_files import read_xlsr
+from tests.support.alarm import LONGEST_S, alarmed
 
 ROOT = Path(__file__).parents[1]
-LONGEST_S = 20  # of one command
 Command = Callable[[list[str]], int]
 tried: list[Command] = []  # a command for each input
-
-
-@contextmanager
-def alarmed() -> Iterator[None]:
-    def ring(*_: Any) -> None:
-        raise TimeoutError("a command waits for something")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(LONGEST_S)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def status_of(command: Command, words: list[object]) -> int:

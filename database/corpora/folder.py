@@ -15,7 +15,7 @@ import yaml
 from corpora.plan import Plan
 from corpora.search import some
 from qamo import InputError
-from qamo.files import sha256
+from qamo.files import from_here, sha256
 from qamo.trials.names import fault_of_name
 from qamo.trials.protocol import as_csv
 from qamo.trials.ratings import format_mos
@@ -25,12 +25,7 @@ SHARES = {"train": 0.6, "dev": 0.2, "eval": 0.2}
 LEAST = 20  # training recordings: one batch
 LEAST_SPEAKERS = 5  # real ones, below which recordings are split and not speakers
 RECIPE = Path(__file__).parents[1] / "mini.yaml"  # a detector that a laptop trains
-KEPT = {
-    "data": ("quality", "rawboost", "n_workers"),
-    "model": (),
-    "train": (),
-    "run": (),
-}  # of it; (): the whole section
+KEPT = {"data": ("quality", "rawboost", "n_workers"), "model": (), "train": (), "run": ()}  # (): a whole section
 SPEAKERS = ("auto", "folders", "prefix", "none")
 
 
@@ -72,7 +67,7 @@ def prepare_folder(plan: Plan, real: Path, fake: Path, name: str, *, speakers: s
         plan.link(f"{name}/real", real.resolve())
         plan.link(f"{name}/fake", fake.resolve())
     plan.write(f"{name}/config.yaml", _config(home, name, has_mos=mos is not None))
-    plan.advice.append(f"next: python main.py --config {_short(home / 'config.yaml')}")
+    plan.advice.append(f"next: python main.py --config {from_here(home / 'config.yaml')}")
 
 
 def split(clips: Sequence[Clip], seed: int = 0) -> tuple[dict[str, list[int]], list[str]]:
@@ -257,14 +252,9 @@ def _config(home: Path, name: str, *, has_mos: bool) -> str:
     tree["eval"] = {"sets": [name], "catalogue": {name: {"trials": "eval.csv", "keys": "eval.csv"}}}
     said = [
         "# One's own data (database/prepare.py folder): only what differs from config.yaml.",
-        f"#   python main.py --config {_short(home / 'config.yaml')}",
+        f"#   python main.py --config {from_here(home / 'config.yaml')}",
         "# The detector is a small one that a laptop trains. For the paper's, which wants a GPU and XLS-R's weights,",
         "# delete the sections model, train and run, and data.quality and data.rawboost.",
         *["# There are no MOS, so the head is one that does not look at quality."] * (not has_mos),
     ]
     return "\n".join([*said, yaml.safe_dump(tree, sort_keys=False)])
-
-
-def _short(path: Path) -> str:
-    """A path as it is typed from here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

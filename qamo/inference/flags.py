@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from qamo.audio.windows import OVERLAP
 from qamo.command import number
 from qamo.evaluation import calibration
 from qamo.inference.judge import Rule
@@ -24,7 +25,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="minimum probability for a verdict; otherwise `uncertain` [%(default)s]",
     )
-    add("--overlap", type=float, default=0.5, help="share of a window that the next covers too [%(default)s]")
+    add("--overlap", type=float, default=OVERLAP, help="share of a window that the next covers too [%(default)s]")
     add("--device", choices=DEVICES, default="auto", help="[%(default)s]")
     add("--threads", type=number(int, 0, 4096), default=0, help="CPU threads; 0: as the library chooses")
 

@@ -42,7 +42,7 @@ class Rule:
     """How windows become one score, and a score a verdict."""
 
     aggregate: Aggregate = "mean"
-    overlap: float = 0.5
+    overlap: float = windows.OVERLAP
     skip_pauses: bool = False
     threshold: float | None = None  # decides alone, where given; None: the calibration does, with prior and confidence
     prior: float = PRIOR

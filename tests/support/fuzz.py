@@ -13,7 +13,6 @@ import collections
 import json
 import logging
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -44,8 +43,7 @@ from qamo.trials.keys import read_keys
 from qamo.trials.protocol import read_listing, read_protocol, read_trial_list
 from qamo.trials.ratings import read_ratings
 from qamo.trials.scores import read_scores
-
-LONGEST_S = 20
+from tests.support.alarm import alarmed
 
 
 class Subject(NamedTuple):
@@ -103,13 +101,13 @@ def tried(subject: Subject, n: int, rng: np.random.Generator) -> Found:
     whole, expected = subject.path.read_bytes(), subject.read(subject.path)
     counts: collections.Counter[str] = collections.Counter()
     findings = []
-    signal.signal(signal.SIGALRM, _ring)
     for number in range(n):
         subject.path.unlink()  # a mapped file must not change under its readers
         subject.path.write_bytes(damaged(whole, rng))
-        signal.alarm(LONGEST_S)
         try:
-            equal = same(subject.read(subject.path), expected)
+            with alarmed():
+                content = subject.read(subject.path)
+            equal = same(content, expected)
             counts["same" if equal else "other"] += 1
             if subject.sealed and not equal:
                 findings.append(f"{subject.path.name}, damage {number}: loads with other content")
@@ -117,15 +115,9 @@ def tried(subject: Subject, n: int, rng: np.random.Generator) -> Found:
             counts["refused"] += 1
         except Exception as error:
             findings.append(f"{subject.path.name}, damage {number}: {type(error).__name__}: {str(error)[:100]}")
-        finally:
-            signal.alarm(0)
     subject.path.unlink()
     subject.path.write_bytes(whole)
     return Found(counts["same"], counts["refused"], counts["other"], findings)
-
-
-def _ring(*_: object) -> None:
-    raise TimeoutError(f"reads for more than {LONGEST_S} s")
 
 
 def subjects(root: Path) -> dict[str, Subject]:

@@ -32,7 +32,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PHASES = {
@@ -150,71 +150,63 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+class Outcome(NamedTuple):
+    """What a series of kills came to."""
+
+    kills: collections.Counter[str]  # by phase
+    n_rounds: int  # runs that came to their end
+    differences: list[str]  # files that differ from those of the undisturbed run
+
+
 def kill_and_compare(
     argv: list[str], folder: Path, *, kills: int, forked: bool, seed: int, chain: bool = False, nodes: int = 1
-) -> tuple[Any, list[str]]:
-    """How many kills came in each phase, and what differs from the undisturbed run.
+) -> Outcome:
+    """Kill the run `kills` times, and compare each that ends with the undisturbed one.
 
     Args:
         folder: the run's folder that `argv` names; it must not exist yet.
         chain: kill early in each start.
-        nodes: processes of the job.
+        nodes: processes of the job; two are killed by the clock.
     """
-    if nodes > 1:
-        return kill_nodes_and_compare(argv, folder, kills=kills, seed=seed)
     rng = random.Random(seed)
     counts = folder.with_name("counts.json")
     reference = folder.with_name("reference")
-    if status := start_apart(argv, None, 0, counts, forked=forked):
+    began = time.monotonic()
+    if status := start_nodes(argv, None, rng) if nodes > 1 else start_apart(argv, None, 0, counts, forked=forked):
         raise RuntimeError(f"the undisturbed run ended with status {status}")
-    total = json.loads(counts.read_text())
+    whole_ms = min(1000 * (time.monotonic() - began), LATEST_MS)
+    total = {} if nodes > 1 else json.loads(counts.read_text())
     folder.rename(reference)
     expected = contents(reference)
     done: collections.Counter[str] = collections.Counter()
+    n_rounds = 0
     differences: list[str] = []
-    while done.total() - done["rounds"] < kills or folder.exists():
-        # A phase that has been hit least, so that none is left out; at the end one start that nobody disturbs.
-        least = min(done[p] for p in ASKED)
-        asked = EARLY if chain else [p for p in ASKED if done[p] == least]
-        phase = rng.choice(asked) if done.total() - done["rounds"] < kills else None
-        last = min(total[phase], MOST_CALLS) if chain and phase else total.get(phase, 1)
-        status = start_apart(argv, phase, rng.randrange(last) if phase else 0, counts, forked=forked)
+    # At the end comes one start that nobody disturbs.
+    while done.total() < kills or folder.exists():
+        going_on = done.total() < kills
+        if nodes > 1:
+            phase = CLOCK
+            status = start_nodes(argv, rng.uniform(0, whole_ms) if going_on else None, rng)
+        else:
+            phase = next_phase(done, rng, chain=chain) if going_on else ""
+            last = min(total[phase], MOST_CALLS) if chain and phase else total.get(phase, 1)
+            status = start_apart(argv, phase, rng.randrange(last) if phase else 0, counts, forked=forked)
         if status == -signal.SIGKILL:
-            done[phase or "?"] += 1
+            done[phase] += 1
             continue
         if status:
             raise RuntimeError(f"a run taken up after {done.total()} kills ended with status {status}")
         found = contents(folder)
-        differences += [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
+        differences += [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
         shutil.rmtree(folder)
-        done["rounds"] += 1
-    return done, differences
+        n_rounds += 1
+    return Outcome(done, n_rounds, differences)
 
 
-def kill_nodes_and_compare(argv: list[str], folder: Path, *, kills: int, seed: int) -> tuple[Any, list[str]]:
-    """The same for two processes of one job, by the clock."""
-    rng = random.Random(seed)
-    reference = folder.with_name("reference")
-    began = time.monotonic()
-    if status := start_nodes(argv, None, rng):
-        raise RuntimeError(f"the undisturbed job ended with status {status}")
-    whole_ms = 1000 * (time.monotonic() - began)
-    folder.rename(reference)
-    expected = contents(reference)
-    done: collections.Counter[str] = collections.Counter()
-    differences: list[str] = []
-    while done[CLOCK] < kills or folder.exists():
-        status = start_nodes(argv, rng.uniform(0, min(whole_ms, LATEST_MS)) if done[CLOCK] < kills else None, rng)
-        if status == -signal.SIGKILL:
-            done[CLOCK] += 1
-            continue
-        if status:
-            raise RuntimeError(f"a job taken up after {done[CLOCK]} kills ended with status {status}")
-        found = contents(folder)
-        differences += [n for n in {**expected, **found} if expected.get(n) != found.get(n)]
-        shutil.rmtree(folder)
-        done["rounds"] += 1
-    return done, differences
+def next_phase(done: collections.Counter[str], rng: random.Random, *, chain: bool) -> str:
+    """A phase that has been hit least, so that none is left out; of a chain, one that every start has."""
+    least = min(done[phase] for phase in ASKED)
+    return rng.choice(EARLY if chain else [phase for phase in ASKED if done[phase] == least])
 
 
 def main_(argv: list[str]) -> int:
@@ -237,7 +229,7 @@ def main_(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         config = tiny_corpus.build(Path(name))
         command = ["--config", str(config), "name=killed", "train.save_every_s=0.02", "score.batch_size=3"]
-        done, differences = kill_and_compare(
+        outcome = kill_and_compare(
             [*command, *args.assignments],
             Path(name) / "exps" / "killed",
             kills=args.kills,
@@ -246,11 +238,10 @@ def main_(argv: list[str]) -> int:
             chain=args.chain,
             nodes=args.nodes,
         )
-    rounds = done.pop("rounds")
-    phases = ", ".join(f"{done[phase]} in {phase}" for phase in ASKED)
-    print(f"kills: {done.total()} ({phases}) in {rounds} run{'s' * (rounds > 1)}")
-    print(f"differences: {len(differences)} {' '.join(differences)}")
-    return 1 if differences else 0
+    phases = ", ".join(f"{outcome.kills[phase]} in {phase}" for phase in ASKED)
+    print(f"kills: {outcome.kills.total()} ({phases}) in {outcome.n_rounds} run{'s' * (outcome.n_rounds > 1)}")
+    print(f"differences: {len(outcome.differences)} {' '.join(outcome.differences)}")
+    return 1 if outcome.differences else 0
 
 
 if __name__ == "__main__":
