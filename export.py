@@ -23,7 +23,7 @@ from pathlib import Path
 
 from qamo import InputError
 from qamo.command import Parser, number, run_command
-from qamo.config.effect import published_epochs
+from qamo.published import published_epochs
 
 
 def build_parser() -> Parser:

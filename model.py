@@ -23,7 +23,6 @@ from torch.utils.checkpoint import checkpoint
 
 from loss import QAMO, WCE, OCSoftmax
 from qamo import InputError, hub
-from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import with_added
 from qamo.config.parts import ModelConfig
@@ -39,6 +38,7 @@ from qamo.networks.published import from_published
 from qamo.networks.weights import SETTINGS_CLASSES, load_strictly, read_torch, weights_in
 from qamo.networks.xlsr import XLSR
 from qamo.networks.xlsr_files import is_published
+from qamo.published import published_epochs
 from qamo.training.checkpoint import (
     EXPORTED_CONFIG,
     EXPORTED_WEIGHTS,

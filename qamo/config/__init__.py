@@ -10,7 +10,7 @@ Imports the ground only, so that every command can read its settings before PyTo
     parts.py      the sections of front ends, back ends and heads
     catalogue.py  where the evaluation sets of the field lie
     load.py       YAML and overrides to a Config, and back to YAML with comments; renamed keys
-    effect.py     settings that nothing would read; the published code's folder of epochs
+    effect.py     settings that nothing would read
     yaml_text.py  YAML as a person may write it, or may not
     flags.py      main.py's flags as keys of the config; presets
 """

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from qamo import InputError
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import given_keys
 from qamo.config.schema import Config
+from qamo.published import published_epochs
 
-EPOCHS = "best_*.pth"  # the best epochs as the published code keeps them, best_0.pth the best
-OURS = ("model.pt", "qamo.json")  # one of which is in a run of ours, and in an export
 AVERAGED = ("train.average", "train.n_average")  # read in scoring too, where such a folder is given
-
-
-def published_epochs(path: Path | None) -> list[Path]:
-    """The best epochs in a folder of the published code, or in its folder `best`, best first; [] of anything else.
-
-    Raises:
-        InputError: one of them is missing.
-    """
-    if path is None or not path.is_dir() or any((path / name).is_file() for name in OURS):
-        return []
-    found = {p.stem.removeprefix("best_"): p for p in [*path.glob(EPOCHS)] or path.glob(f"best/{EPOCHS}")}
-    numbered = sorted((int(number), p) for number, p in found.items() if number.isdigit())
-    for expected, (number, _) in enumerate(numbered):
-        if number != expected:
-            raise InputError(f"{path}: expected best_{expected}.pth beside {numbered[-1][1].name}; copy it there too")
-    return [p for _, p in numbered]
 
 
 def check_effect(cfg: Config, overrides: Mapping[str, Any], preset: Mapping[str, Any]) -> None:

@@ -12,12 +12,12 @@ import torch
 from model import Detector, load_detector
 from qamo import InputError
 from qamo.audio import WINDOW_SAMPLES
-from qamo.config.effect import published_epochs
 from qamo.evaluation import calibration
 from qamo.evaluation.calibration import Calibration
 from qamo.files import read_json
 from qamo.networks.feature_cache import fingerprint
 from qamo.networks.weights import read_torch
+from qamo.published import published_epochs
 from qamo.training.folder import MODEL, scoring_digest
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from qamo import InputError, hub
-from qamo.config.effect import published_epochs
 from qamo.config.keys import Role, keys_of
 from qamo.config.load import ADDED, RENAMED, flat, read_run_config, to_yaml
 from qamo.config.parts import XLSR_300M, ModelConfig
 from qamo.config.schema import Config
 from qamo.files import check_space, holding, read_json, remove_temporaries, write_json, write_text
 from qamo.progress import start_log
+from qamo.published import published_epochs
 from qamo.training.provenance import pretrained_provenance, provenance
 
 if TYPE_CHECKING:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from main import CONFIG, build_parser
 from qamo import InputError
 from qamo.config import flags
-from qamo.config.effect import check_effect, published_epochs
+from qamo.config.effect import check_effect
 
 
 def check(*words: str) -> None:
@@ -65,19 +63,6 @@ def test_settings_of_a_file_are_of_every_command_that_reads_it(tmp_path):
     check("--config", str(tmp_path / "c.yaml"), *SCORING)
 
 
-def test_epochs_of_the_published_code_are_found_best_first(tmp_path):
-    best = tmp_path / "best"
-    best.mkdir()
-    for number in (10, 0, 2, 1, *range(3, 10)):
-        (best / f"best_{number}.pth").touch()
-    (best / "best_x.pth").touch()
-    names = [f"best_{number}.pth" for number in range(11)]
-    assert [path.name for path in published_epochs(best)] == names
-    assert published_epochs(tmp_path) == published_epochs(best)
-    check("--train", "false", "--ckpt_path", str(best), "train.average=reference", "train.n_average=4")
-    (best / "best_1.pth").unlink()
-    with pytest.raises(InputError, match=r"expected best_1\.pth beside best_10\.pth"):
-        published_epochs(best)
-    (tmp_path / "model.pt").touch()
-    assert published_epochs(tmp_path) == []
-    assert published_epochs(None) == published_epochs(Path("none")) == []
+def test_a_folder_of_published_epochs_reads_how_they_are_averaged(tmp_path):
+    (tmp_path / "best_0.pth").touch()
+    check("--train", "false", "--ckpt_path", str(tmp_path), "train.average=reference", "train.n_average=4")
