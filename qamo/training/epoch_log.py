@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qamo.config.schema import Config
+from qamo.config.schema import Config, TrainConfig
 from qamo.training.folder import RunFolder
 from qamo.training.loggers import Logger, open_loggers
+from qamo.training.schedule import share
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -41,8 +42,14 @@ def writer(cfg: Config, folder: RunFolder, fabric: Fabric, data: Any) -> Callabl
         open_loggers(cfg.run.loggers, folder, cfg.model_dump(mode="json")) if fabric.is_global_zero else (),
         samples_per_epoch=n_steps * cfg.train.batch_size,
         n_classes=data.rule.n_classes if cfg.model.head == "qamo" else 0,
-        constants={"lr_body": cfg.train.lr, "lr_head": cfg.train.head_lr},
+        rates=lambda epoch: rates_after(cfg.train, n_steps, epoch),
     ).write
+
+
+def rates_after(train: TrainConfig, steps_per_epoch: int, epoch: int) -> dict[str, float]:
+    """Learning rates in the last step of an epoch, counted from 1."""
+    last = share(train, steps_per_epoch, epoch * steps_per_epoch - 1)
+    return {"lr_body": train.lr * last, "lr_head": train.head_lr * last}
 
 
 class EpochLog:
@@ -50,16 +57,21 @@ class EpochLog:
 
     Args:
         n_classes: quality classes that the head tells apart; one that stays empty for an epoch is warned about.
-        constants: written along with every epoch.
+        rates: the learning rates at the end of an epoch, by name.
     """
 
     def __init__(
-        self, loggers: Sequence[Logger], *, samples_per_epoch: int, n_classes: int, constants: dict[str, float]
+        self,
+        loggers: Sequence[Logger],
+        *,
+        samples_per_epoch: int,
+        n_classes: int,
+        rates: Callable[[int], Mapping[str, float]],
     ):
         self.loggers = loggers
         self.samples_per_epoch = samples_per_epoch
         self.n_classes = n_classes
-        self.constants = constants
+        self.rates = rates
         self._before = time.monotonic()
 
     def write(self, row: dict[str, Any]) -> None:
@@ -69,7 +81,7 @@ class EpochLog:
         for warning in self.warnings(row):
             log.warning("%s", warning)
         machine = {"speed_samples_per_s": self.samples_per_epoch / seconds, **peak_memory_mb()}
-        numbers = {**row, **_shares(row), **self.constants, **machine}
+        numbers = {**row, **_shares(row), **self.rates(row["epoch"]), **machine}
         for logger in self.loggers:
             logger.log_metrics({f"{name.split('_')[0]}/{name}": v for name, v in numbers.items()}, row["epoch"])
             logger.save()

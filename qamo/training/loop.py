@@ -126,8 +126,8 @@ def train_epoch(
         steps.add(state, losses, batch)
         optimizer.zero_grad()
         fabric.backward(losses["total"])
-        if schedule.clip_norm is not None:
-            fabric.clip_gradients(model, optimizer, max_norm=schedule.clip_norm, error_if_nonfinite=False)
+        if schedule.train.clip_norm is not None:
+            fabric.clip_gradients(model, optimizer, max_norm=schedule.train.clip_norm, error_if_nonfinite=False)
         schedule.set(batches.steps_per_epoch * state.epoch + state.step)
         optimizer.step()
         state.step += 1

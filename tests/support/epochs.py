@@ -17,4 +17,5 @@ ROW = {
 
 
 def log_of(opened=(), n_classes: int = 2) -> epoch_log.EpochLog:
-    return epoch_log.EpochLog(opened, samples_per_epoch=12, n_classes=n_classes, constants={"lr_body": 1e-6})
+    rates = lambda epoch: {"lr_body": 1e-6 / epoch}  # noqa: E731
+    return epoch_log.EpochLog(opened, samples_per_epoch=12, n_classes=n_classes, rates=rates)

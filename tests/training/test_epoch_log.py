@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from qamo import progress
 from qamo import progress as runlog
-from qamo.training import loggers, provenance
+from qamo.config.schema import TrainConfig
+from qamo.training import epoch_log, loggers, provenance
 from qamo.training.folder import RunFolder
 from tests.support.epochs import ROW, log_of
 
@@ -85,6 +87,19 @@ def test_tensorboard_events_hold_what_a_person_wants_to_see(tmp_path):
     assert [(e.step, e.value) for e in events.Scalars("dev/dev_loss")] == [(3, 0.25), (4, 0.125)]
     assert events.Scalars("share/share_class_0")[0].value == 0.25
     assert events.Scalars("memory/memory_peak_mb")[0].value > 50
+    assert [event.value for event in events.Scalars("lr/lr_body")] == pytest.approx([1e-6 / 3, 1e-6 / 4])
+
+
+def test_the_learning_rates_of_an_epoch_are_those_of_its_last_step():
+    train = TrainConfig(lr=1e-6, head_lr=1e-3, max_epochs=4, warmup_steps=10, schedule="cosine")
+    full, half, last = (epoch_log.rates_after(train, 10, epoch) for epoch in (1, 2, 4))
+    assert full["lr_body"] == pytest.approx(1e-6 * 10 / 11)
+    assert half["lr_head"] == pytest.approx(1e-3 * (0.5 + 0.5 * math.cos(math.pi * 9 / 30)))
+    assert 0 < last["lr_head"] < 1e-5
+    assert epoch_log.rates_after(TrainConfig(), 10, 7) == {
+        "lr_body": TrainConfig().lr,
+        "lr_head": TrainConfig().head_lr,
+    }
 
 
 def test_provenance_of_a_folder_without_git_is_not_invented(tmp_path):
