@@ -54,8 +54,8 @@ def opened(file: BinaryIO, demuxer: str) -> Any:
         "r",
         format=demuxer,
         container_options={"protocol_whitelist": "none"},
-        metadata_errors="replace",
         io_open=refuse,
+        **({"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}),  # 19 takes all
     )
 
 

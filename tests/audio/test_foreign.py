@@ -77,6 +77,21 @@ def test_a_reader_that_were_chosen_wrongly_could_open_nothing_either(beside_a_se
     assert not heard
 
 
+def test_a_title_in_any_bytes_is_no_reason_to_refuse_sound():
+    av = pytest.importorskip("av")
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        container.metadata["title"] = "cafeXX"
+        stream = container.add_stream("pcm_s16le", rate=16_000)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(np.ones((1, 16_000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+    raw = file.getvalue()
+    assert raw.count(b"cafeXX") == 1
+    assert len(audio.read(raw.replace(b"cafeXX", b"caf\xe9\xff\xfe"), name="a.mka").wave) == 16_000
+
+
 def moov_that_points_to(path: Path, raw: bytes) -> bytes:
     """An MP4 whose samples lie in another file, by an alias record in its data reference."""
     name = os.fsencode(path)
