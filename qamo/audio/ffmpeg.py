@@ -48,6 +48,8 @@ def opened(file: BinaryIO, demuxer: str) -> Any:
     def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
         raise PermissionError("a recording may not name other files")
 
+    before_19 = int(av.__version__.partition(".")[0]) < 19
+    text: Any = {"metadata_errors": "replace"} if before_19 else {}  # titles in any bytes, which 19 takes by itself
     file.seek(0)
     return av.open(
         file,
@@ -55,7 +57,7 @@ def opened(file: BinaryIO, demuxer: str) -> Any:
         format=demuxer,
         container_options={"protocol_whitelist": "none"},
         io_open=refuse,
-        **({"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}),  # 19 takes all
+        **text,
     )
 
 
