@@ -2,9 +2,9 @@
 
     python inference.py exps/NAME clip.wav
     python inference.py model.onnx --json recordings/ more.m4a > scores.json
-    python inference.py --ckpt_path exps/NAME --vad --plot plots/ interview.mp3
+    python inference.py exps/NAME --vad --plot plots/ interview.mp3
 
-The detector (--ckpt_path, or else the first path) is a run's folder, a checkpoint (the authors' too), an exported
+The detector (--ckpt-path, or else the first path) is a run's folder, a checkpoint (the authors' too), an exported
 folder or an .onnx file (which needs no PyTorch). Folders are searched for recordings. Any rate and number of channels;
 windows as long as those of training, half overlapping, with a score each. Exit status: 0, 2 if a recording or an
 argument could not be read, or 130 after Ctrl-C; what was judged until then is written.
@@ -55,10 +55,10 @@ def build_parser() -> Parser:
         nargs="*",
         type=Path,
         metavar="PATH",
-        help="the detector, unless --ckpt_path names it; recordings, and folders",
+        help="the detector, unless --ckpt-path names it; recordings, and folders",
     )
-    add("--wav_path", nargs="+", type=Path, default=[], metavar="PATH", help="recordings and folders")
-    add("--ckpt_path", type=Path, help="the detector: run, checkpoint, exported folder or .onnx file")
+    add("--wav-path", nargs="+", type=Path, default=[], metavar="PATH", help="recordings and folders")
+    add("--ckpt-path", type=Path, help="the detector: run, checkpoint, exported folder or .onnx file")
     add("--aggregate", choices=("mean", "min", "first"), default="mean", help="of the windows' scores [%(default)s]")
     add("--vad", action="store_true", help="pass over windows that are mostly pauses")
     add(
@@ -85,7 +85,6 @@ def build_parser() -> Parser:
     add("--subset", help="with --calibrate: subset of the keys")
     add(
         "--batch-size",
-        "--batch_size",
         type=number(int, 1, 100_000),
         default=16,
         help="windows scored at a time [%(default)s]",
@@ -103,7 +102,7 @@ def command(args: argparse.Namespace) -> int:
     paths = [*args.paths, *args.wav_path]
     detector = args.ckpt_path or (args.paths and paths.pop(0))
     if not detector:
-        raise InputError("--ckpt_path: expected a run, a checkpoint, an exported folder or an .onnx file")
+        raise InputError("--ckpt-path: expected a run, a checkpoint, an exported folder or an .onnx file")
     if not paths:
         raise InputError(f"expected recordings or folders of them after the detector, {detector}; give their paths")
     rule = rule_of(args, aggregate=args.aggregate, skip_pauses=args.vad, batch_size=args.batch_size)

@@ -2,7 +2,7 @@
 
     python main.py --model conformer_tcm
     python main.py --config database/mini.yaml train.max_epochs=5
-    python main.py --train false --ckpt_path exps/NAME/model.pt eval.sets=[ITW]
+    python main.py --train false --ckpt-path exps/NAME/model.pt eval.sets=[ITW]
 
 Every key of config.yaml can be set as section.key=value; the flags below are short for some of them, with the key and
 its default in brackets. If a run is interrupted, the same command resumes it; once it is finished, it does nothing.

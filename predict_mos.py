@@ -37,7 +37,9 @@ def build_parser() -> Parser:
     parser = Parser("predict_mos.py", __doc__)
     parser.add_argument("protocol", type=Path, help="protocol, list or meta.csv; or just the audio folder")
     parser.add_argument("audio", type=Path, nargs="?", help="folder of the recordings")
-    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument(
+        "-o", "--output", "--out", type=Path, required=True, metavar="OUT", help="the file with the MOS"
+    )
     parser.add_argument("--predictor", default="distillmos")
     parser.add_argument("--extension", help="of the files, such as .flac; found out where not given")
     parser.add_argument("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes (one a core)")
@@ -73,7 +75,7 @@ def compare_command(args: argparse.Namespace) -> int:
 
 def predict_command(args: argparse.Namespace) -> int:
     progress.start_log()
-    out: Path = args.out
+    out: Path = args.output
     sidecar, cache = (out.with_name(out.name + ending) for ending in (".json", ".cache"))
     if out.exists() and not sidecar.exists():
         raise InputError(f"{out}: exists and was not written by this command; give another -o or remove it")

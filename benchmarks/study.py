@@ -97,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     systems = f"({' '.join(usual)}); also {' '.join(ASKED)}"
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=usual, metavar="NAME", help=systems)
     parser.add_argument("--cache-gb", type=float, default=12.0, help="room for features (12 GB)")
-    parser.add_argument("-o", "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the table")
+    parser.add_argument(
+        "-o", "--output", "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the table"
+    )
     parser.add_argument("assignments", nargs="*", metavar="section.key=value", help="for every cell")
     return run_command(parser, command, argv)
 
@@ -114,9 +116,9 @@ def command(args: argparse.Namespace) -> int:
             print(f"study.py: stopped at {each.folder}; the same command goes on from there", file=sys.stderr)
             return status
     found = compare(systems, seeds, cells)
-    args.out.mkdir(parents=True, exist_ok=True)
-    files.write_json(args.out / "study.json", found | {"config": args.config.name, "more": args.assignments})
-    files.write_text(args.out / "study.md", table(found))
+    args.output.mkdir(parents=True, exist_ok=True)
+    files.write_json(args.output / "study.json", found | {"config": args.config.name, "more": args.assignments})
+    files.write_text(args.output / "study.md", table(found))
     print(table(found), end="")
     return 0
 

@@ -40,7 +40,14 @@ def build_parser() -> Parser:
     parser = Parser("build_mini.py", __doc__)
     add = parser.add_argument
     add("--size", choices=["quick", "full"], default="full")
-    add("--out", type=Path, help="folder of the corpus (database/mini or database/mini-quick)")
+    add(
+        "-o",
+        "--output",
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of the corpus (database/mini or database/mini-quick)",
+    )
     add("--seed", type=number(int, 0, 2**63 - 1), default=1234)
     add("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes (one a core)")
     add("--downloads", type=Path, default=ROOT / "database" / "downloads", help="folder of the archives")
@@ -54,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
-    out = args.out or ROOT / "database" / ("mini" if args.size == "full" else "mini-quick")
+    out = args.output or ROOT / "database" / ("mini" if args.size == "full" else "mini-quick")
     progress.start_log()
     if args.check:
         print(f"{out}: {check(out)} files are as the manifest says")
@@ -139,7 +146,7 @@ def _finished(out: Path, wish: dict[str, object]) -> bool:
     built = files.read_json(manifest, Manifest)
     found = {key: built["identity"].get(key) for key in wish}
     if found != wish:
-        raise InputError(f"{out}: holds a corpus of {found}, wanted {wish}; remove it or choose another --out")
+        raise InputError(f"{out}: holds a corpus of {found}, wanted {wish}; remove it or choose another --output")
     return all((out / name).exists() for name in built["files"])
 
 

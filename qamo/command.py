@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from qamo import InputError, __version__
 
@@ -41,7 +41,10 @@ WORDS = {  # of the operating system's errors that a person can do something abo
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help begins with a module's docstring, and whose refusals name the nearest flag."""
+    """A parser whose help begins with a module's docstring, and whose refusals name the nearest flag.
+
+    A flag is taken with hyphens and with underscores, however it was added: `--batch-size` and `--batch_size`.
+    """
 
     def __init__(self, prog: str, description: str | None) -> None:
         super().__init__(
@@ -51,6 +54,23 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.add_argument("--version", action="version", version=f"{prog} of qamo {__version__}")
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        self._take_both_spellings()
+        return super().parse_known_args(*args, **options)
+
+    def parse_known_intermixed_args(self, *args: Any, **options: Any) -> Any:
+        self._take_both_spellings()
+        return super().parse_known_intermixed_args(*args, **options)
+
+    def _take_both_spellings(self) -> None:
+        """Of an underscored name the hyphened form is shown first; of a hyphened one the other is taken silently."""
+        for action in self._actions:
+            for name in [name for name in action.option_strings if name.startswith("--")]:
+                for twin in (hyphened := "--" + name[2:].replace("_", "-"), "--" + name[2:].replace("-", "_")):
+                    self._option_string_actions.setdefault(twin, action)
+                if hyphened not in action.option_strings:
+                    action.option_strings = [hyphened, *action.option_strings]
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].split("=")[0]

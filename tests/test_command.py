@@ -54,6 +54,38 @@ def test_a_mistyped_flag_is_told_the_nearest_one(capsys):
     assert "did you mean --threshold?" in capsys.readouterr().err
 
 
+COMMANDS = ["main", "inference", "predict_mos", "report", "export", "serve", "score_ood_dataset", "score_asvspoof5"]
+
+
+def parser_of(name: str) -> Parser:
+    parser: Parser = importlib.import_module(name).build_parser()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--version"])
+    return parser
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_is_taken_with_hyphens_and_with_underscores_and_shown_with_hyphens_first(name, capsys):
+    parser = parser_of(name)
+    flags = {flag: action for flag, action in parser._option_string_actions.items() if flag.startswith("--")}
+    assert flags
+    for flag, action in flags.items():
+        assert flags["--" + flag[2:].replace("_", "-")] is action
+        assert flags["--" + flag[2:].replace("-", "_")] is action
+        assert "_" not in next(shown for shown in action.option_strings if shown.startswith("--"))
+
+
+@pytest.mark.parametrize("spelling", ["--batch-size", "--batch_size"])
+@pytest.mark.parametrize("name", ["main", "inference", "serve"])
+def test_commands_share_their_flags_and_what_they_are_called(name, spelling):
+    words = [spelling, "7", "--device=cpu", "--threads", "2"]
+    parser = importlib.import_module(name).build_parser()
+    for parse in (parser.parse_args, parser.parse_intermixed_args):
+        found = vars(parse([*words, *["RUN"] * (name != "main")]))
+        found = {key.removeprefix("flag:--"): value for key, value in found.items()}
+        assert (found["batch_size"], found["device"], found["threads"]) == (7, "cpu", 2)
+
+
 def test_ctrl_c_while_modules_are_loaded_shows_no_traceback():
     code = "import qamo.command\nraise KeyboardInterrupt"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -75,7 +107,7 @@ def test_a_reader_that_goes_away_ends_a_command_in_silence():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("name", ["main", "inference", "predict_mos", "report", "export", "serve", "score_ood_dataset"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_its_version(name, capsys):
     with pytest.raises(SystemExit) as stopped:
         importlib.import_module(name).main(["--version"])

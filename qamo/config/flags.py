@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path, PosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from qamo.command import number
@@ -47,7 +47,7 @@ KINDS: dict[type, tuple[Callable[[str], Any], str]] = {  # of a key's default: h
     bool: (switch, "true|false"),
     int: (int, "N"),
     float: (float, "X"),
-    PosixPath: (str, "PATH"),
+    type(Path()): (str, "PATH"),
 }
 
 
@@ -130,6 +130,8 @@ GROUPS: dict[str, list[Flag]] = {
     "run": [
         Flag("--name", "name"),
         Flag("--comment", "comment"),
+        Flag("--device", "run.accelerator"),
+        Flag("--threads", "run.n_threads"),
     ],
 }  # fmt: skip
 FLAGS = [flag for group in GROUPS.values() for flag in group]

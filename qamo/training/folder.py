@@ -80,7 +80,7 @@ class RunFolder:
         """
         path = cfg.score.weights if cfg.score.weights and not cfg.train.enabled else self.model
         if not path.exists() and not hub.is_name(path):
-            raise InputError(f"{path}: no trained weights there; train first, or name some with --ckpt_path")
+            raise InputError(f"{path}: no trained weights there; train first, or name some with --ckpt-path")
         return path
 
     @contextmanager

@@ -108,6 +108,7 @@ VALUES = {
     "--comment_eval": ("FoR", "FoR"),
     "--name": ("n", "n"),
     "--ckpt_path": ("best.pth", Path("best.pth")),
+    "--device": ("cpu", "cpu"),
     "--on-bad-audio": ("fail", "fail"),
     "--n_mejores_loss": ("6", 6),
     "--n_average_model": ("4", 4),
