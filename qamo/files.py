@@ -23,7 +23,8 @@ from qamo import InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OPEN_FILES = ("/dev/fd/", "/dev/std", "/proc/")  # what a shell or a process has open already
-NULL_DEVICE = os.makedev(1, 3)  # /dev/null
+NULL_DEVICE = os.makedev(1, 3) if hasattr(os, "makedev") else None  # /dev/null, where it is a device
+AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)  # Windows has neither
 JSON_WORDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", float: "a number"}
 JSON_WORDS |= {bool: "true or false", type(None): "null"}
 T = TypeVar("T")
@@ -84,8 +85,9 @@ def _into(path: Path) -> Iterator[Path]:
         temporary = Path(folder) / (path.name or "output")
         yield temporary
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a reader: ENXIO
-            os.set_blocking(descriptor, True)
+            descriptor = os.open(path, os.O_WRONLY | AT_ONCE)  # a pipe without a reader: ENXIO
+            if hasattr(os, "set_blocking"):
+                os.set_blocking(descriptor, True)
             with open(temporary, "rb") as source, open(descriptor, "wb") as stream:
                 shutil.copyfileobj(source, stream)
         except OSError as error:
@@ -117,7 +119,7 @@ def open_regular(path: Path | str) -> BinaryIO:
     Raises:
         InputError: a pipe, a socket or a device stands there (/dev/null counts as an empty file).
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe opens at once, written to or not
+    descriptor = os.open(path, os.O_RDONLY | AT_ONCE)  # a pipe opens at once, written to or not
     status = os.fstat(descriptor)
     if stat.S_ISDIR(status.st_mode):
         os.close(descriptor)

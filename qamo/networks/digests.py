@@ -165,7 +165,8 @@ def _digest(tensor: Tensor) -> int:
 
 
 def _by_threads(function: Callable[[Item], Any], items: Iterable[Item]) -> list[Any]:
-    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(8, n_cores)) as pool:
         return list(pool.map(function, items))
 
 

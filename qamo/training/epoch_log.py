@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,11 @@ from qamo.config.schema import Config, TrainConfig
 from qamo.training.folder import RunFolder
 from qamo.training.loggers import Logger, open_loggers
 from qamo.training.schedule import share
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -22,10 +27,13 @@ ONE_CENTROID = 0.98  # cosine above which two centroids hardly differ
 
 
 def peak_memory_mb() -> dict[str, float]:
-    """Peak memory of this process, in MB: resident, and where a GPU is used on that."""
+    """Peak memory of this process, in MB: resident, where the system counts it, and of a GPU that is used."""
     import torch
 
-    peaks = {"memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    peaks = {}
+    if resource is not None:
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+        peaks["memory_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         peaks["memory_gpu_peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
     return peaks

@@ -354,7 +354,7 @@ def test_quality_of_a_long_recording_is_the_mean_over_segments():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--ckpt_path: expected a run"),
+        ([], "--ckpt-path: expected a run"),
         (["RUN"], "expected recordings or folders of them after the detector"),
         (["--ckpt_path", "RUN"], "expected recordings"),
         (["--ckpt_path", "/none", "a.wav"], "/none: no such file or folder"),

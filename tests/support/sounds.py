@@ -6,7 +6,6 @@ python -m tests.support.sounds 1000      reads 1,000 damaged files of each kind 
 from __future__ import annotations
 
 import io
-import resource
 import sys
 import tempfile
 import time
@@ -108,6 +107,8 @@ def main(count: int) -> int:
 
     for raw in seeds().values():  # libraries are loaded before memory is limited
         read(raw)
+    import resource  # Linux alone has all of this
+
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + LIMIT_BYTES, now + LIMIT_BYTES))
     n_bad, digest = 0, 0
