@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qamo import InputError
-from qamo.command import Parser, number, run_command
+from qamo.command import Parser, number, run_command, say_saved, typed
 from qamo.published import published_epochs
 
 
@@ -62,14 +62,18 @@ def command(args: argparse.Namespace) -> int:
     if args.convert_xlsr is not None:
         written = folder.convert_xlsr(args.convert_xlsr, args.output, args.n_heads)
         print(f"{written}: {written.stat().st_size / 1e9:.2f} GB; set model.xlsr.weights={args.output}")
+        then = typed("main", "--check", f"model.xlsr.weights={args.output}")
     elif args.format.startswith("onnx"):
         print(export_onnx(args.run, args.output, average, int8=args.format == "onnx-int8"))
+        then = typed("serve", args.output)
     else:
         if args.format == "reference":
             difference = folder.export_reference(args.run, args.output, args.xlsr, average)
         else:
             difference = folder.export_folder(args.run, args.output, average)
         print(f"{args.output}: reads back with scores within {difference:.1e}")
+        then = typed("serve", args.output)
+    say_saved(args.output, then=then)
     return 0
 
 

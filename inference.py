@@ -30,7 +30,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.audio.mixing import CHANNELS
-from qamo.command import INPUT_ERROR, STOPPED, Parser, number, run_command
+from qamo.command import INPUT_ERROR, STOPPED, Parser, number, run_command, say_saved, typed
 from qamo.evaluation import calibration
 from qamo.files import write_text
 from qamo.inference import show
@@ -120,6 +120,8 @@ def command(args: argparse.Namespace) -> int:
         write_text(args.output, as_text(judgements))
     elif args.json or args.csv:
         sys.stdout.write(as_text(judgements))
+    if written := [path for path in (args.output, args.plot) if path]:
+        say_saved(*written, then=typed("serve", detector), stream=sys.stderr)
     n_failed = sum(judgement.error is not None for judgement in judgements)
     if n_failed:
         print(f"inference.py: {n_failed} of {len(judgements)} recordings could not be read", file=sys.stderr)
@@ -140,6 +142,9 @@ def calibrate(args: argparse.Namespace) -> int:
     print(f"fide and {fitted.n_spoof} spoofed scores, EER {100 * fitted.eer:.2f} %, weights {fitted.weights}")
     if fitted.weights.startswith("scores "):
         print(f"nothing beside {args.calibrate[0].name} tells which detector made it: check that yourself")
+    scores, keys = args.calibrate
+    subset = ["--subset", args.subset] if args.subset else []
+    say_saved(args.output, then=typed("report", scores, "--keys", keys, *subset))
     return 0
 
 

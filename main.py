@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qamo.command import DONE, INPUT_ERROR, STOPPED, Parser, run_command
+from qamo.command import DONE, INPUT_ERROR, STOPPED, Parser, run_command, say_saved, typed
 from qamo.config import flags
 from qamo.config.effect import check_effect
 from qamo.config.load import asked_of_weights, to_yaml
@@ -90,7 +90,7 @@ def run(cfg: Config, asked: Mapping[str, Any]) -> tuple[int, Results]:
     with launch.together(fabric, cfg), folder.held(fabric):
         if done := folder.finished(cfg):
             log.info("%s is finished already; nothing to do (another --name or --seed makes a new run)", folder)
-            print(results.table(done))
+            show(folder, done)
             return DONE, done
         # A recording that ends the run is looked into now, one that would only be reported is left to its turn.
         sets = evaluation_sets(cfg.data, cfg.eval, "header" if cfg.score.on_bad_audio == "fail" else "exist")
@@ -111,10 +111,21 @@ def run(cfg: Config, asked: Mapping[str, Any]) -> tuple[int, Results]:
             results.calibrate(folder, dev[DEV], comment=cfg.comment_eval)
         done = results.write(cfg, folder, sets, n_failed)
         log.info("done in %.0f s", time.monotonic() - started)
-        print(results.table(done))
+        show(folder, done)
         if n_lost := sum(n_failed.values()):
             log.error("%d recordings could not be read; see %s", n_lost, folder.scores / "*.failed.txt")
         return INPUT_ERROR if n_lost else DONE, done
+
+
+def show(folder: RunFolder, results: Results) -> None:
+    """Print the table, where everything is, and how to look at it: a report, or the page where no set has an EER."""
+    from qamo.evaluation.results import table
+
+    print(table(results))
+    judging = folder.path if folder.model.exists() else results["weights"]
+    has_eer = any("eer" in row for row in results["sets"].values())
+    then = typed("report", "--runs", folder.path) if has_eer else typed("serve", judging)
+    say_saved(folder.path, then=then)
 
 
 def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
@@ -214,6 +225,7 @@ def run_seeds(cfg: Config, asked: Mapping[str, Any], seeds: Sequence[int]) -> in
         every.append(results)
     if every[0]:  # the first process
         print(seeds_table(every))
+        say_saved(then=typed("report", "--runs", *(results["run"] for results in every)))
     return DONE
 
 

@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError, __version__, files, progress
-from qamo.command import Parser, number, run_command
+from qamo.command import Parser, number, run_command, say_saved, typed
 from qamo.quality.agreement import compare, scatter
-from qamo.trials.protocol import Listing, list_folder, read_listing
+from qamo.trials.protocol import Listing, list_folder, read_listing, read_protocol
 from qamo.trials.ratings import read_ratings
 from qamo.trials.recordings import ENDINGS, Recordings, check_recordings, find_extension, recordings_in
 
@@ -70,6 +70,7 @@ def compare_command(args: argparse.Namespace) -> int:
     if args.plot is not None:
         scatter(a, b, args.thresholds, args.plot)
     print("\n".join(lines))
+    say_saved(*[args.plot] * (args.plot is not None))
     return 0
 
 
@@ -109,7 +110,19 @@ def predict_command(args: argparse.Namespace) -> int:
         f"{out}: MOS of {len(mos)} recordings in {seconds:.0f} s, median {np.median(mos):.2f}, "
         f"{100 * np.mean(mos < 2.5):.0f} % below 2.5"
     )
+    say_saved(out, then=dry_run(out, args.audio))
     return 0
+
+
+def dry_run(out: Path, audio: Path | None) -> str:
+    """The command that looks whether a training could begin with what was written; "" where it is no protocol."""
+    try:
+        read_protocol(out)
+    except InputError:
+        return ""
+    part = "dev" if "dev" in out.name.lower() else "train"
+    places = [f"data.{part}_protocol={out.absolute()}", f"data.{part}_audio={audio.absolute() if audio else ''}"]
+    return typed("main", "--check", *places)
 
 
 def recordings_of(protocol: Path, folder: Path | None, extension: str | None) -> tuple[Listing, Recordings]:

@@ -1,6 +1,6 @@
 """Score files -> one HTML page with tables, DET curves and the worst errors; the tables also as CSV, Markdown, LaTeX.
 
-    python report.py exps/NAME/scores/ITW.txt --keys database/ood_ds_keys/ITW/ -o report.html
+    python report.py exps/NAME/scores/ITW.txt --keys database/ood_ds_keys/ITW/
     python report.py ours=a.txt theirs=b.txt --keys meta.csv --mos meta.score.txt --audio release_in_the_wild/ -o r.html
     python report.py itw.txt --keys ITW/meta.csv for.txt --keys FoR/meta.csv --latex sets.tex -o sets.html
     python report.py --run exps/NAME -o run.html
@@ -18,12 +18,14 @@ scores       `name score` files of one set, a higher score means more likely bon
 
 Misses and false alarms of score files that lie in the folder of a run are counted at that run's dev threshold.
 
-The page is one file, opens from the disk and needs no network. The same input gives the same bytes.
+The page is one file, opens from the disk and needs no network. The same input gives the same bytes. Without -o it is
+called by what it shows, report_NAME_on_ITW.html, in the current folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from qamo import InputError, __version__, files
-from qamo.command import Parser, number, run_command
+from qamo.command import Parser, number, opening, run_command, say_saved
 from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS
 from qamo.report import calibrated, over_sets
 from qamo.report.calibrated import Calibrated, calibrate
@@ -44,11 +46,12 @@ from qamo.report.quality import quality
 from qamo.report.rates import rates, verdict
 from qamo.report.run_record import RunRecord, read_run
 from qamo.report.scores import scores
-from qamo.report.subject import Subject, key_file, read_subject
+from qamo.report.subject import Subject, key_file, listed, read_subject
 from qamo.report.tables import Column, Table, to_csv, to_latex, to_markdown
 from qamo.report.training import settings_table, training
 
 MAX_EMBEDDINGS = 2000
+LONGEST_NAME = 100  # letters of a file that is called by its title
 MOS_EDGES = [2.0, 2.5, 3.0, 3.5, 4.0]  # the paper's threshold, 2.5, is one
 
 
@@ -120,7 +123,7 @@ def add_outputs(parser: Parser) -> None:
     """The page, and the other forms of its tables."""
     add = parser.add_argument
     add("--title", help="of the page")
-    add("-o", "--output", type=Path, required=True, help="the page")
+    add("-o", "--output", type=Path, help="the page (report_SYSTEMS_on_SET.html)")
     add("--tables", nargs="+", metavar="ID", help="of these files, by the names of the CSV files (default: all)")
     add("--csv", type=Path, metavar="DIR", help="a CSV file for each table, with all digits")
     add("--md", type=Path, metavar="FILE", help="the tables in Markdown")
@@ -160,8 +163,9 @@ def command(args: argparse.Namespace) -> int:
     check(args)
     run = read_run(args.run) if args.run else None
     options = {"n_resamples": args.resamples, "seed": args.seed}
-    clips = Clips(args.audio, args.output.parent) if args.audio else None
+    clips = Clips(args.audio, args.output.parent if args.output else Path()) if args.audio else None
     subject = None
+    grid = None
     made: list[Calibrated] = []
     sections: list[Section] = []
     if args.scores:
@@ -177,7 +181,8 @@ def command(args: argparse.Namespace) -> int:
             made = calibrate(subject, args.calibrate_on, fuse=args.fuse)
             sections.append(calibrated.section(subject, made))
     if args.runs:
-        sections.append(over_sets.section(over_sets.of_runs(args.runs, args.unit), options))
+        grid = over_sets.of_runs(args.runs, args.unit)
+        sections.append(over_sets.section(grid, options))
     if run:
         sections.append(training(run))
         if args.embeddings and subject:
@@ -185,13 +190,32 @@ def command(args: argparse.Namespace) -> int:
         if run.settings:
             sections[-1].parts.append(settings_table(run))
     sections.append(sources(args, subject, run))
-    title = args.title or (subject.title if subject else f"Training of {args.run.name}" if run else "Runs compared")
-    subtitle = subject.subtitle if subject else f"Run folder {args.run}" if run else f"{len(args.runs)} runs"
+    title, subtitle = titles(args, subject, grid)
+    args.output = args.output or file_of(title)
+    title = args.title or title
     compared = verdict(subject) if subject and len(subject.systems) > 1 else ""
     html = page(title, subtitle, sections, clips.by_id if clips else {}, subject=subject, verdict=compared)
-    for path in [*write(args, title, subtitle, html, sections), *write_further(args, subject, made)]:
+    page_path, *others = [*write(args, title, subtitle, html, sections), *write_further(args, subject, made)]
+    for path in others:
         print(path)
+    say_saved(page_path, then=opening(page_path))
     return 0
+
+
+def titles(args: argparse.Namespace, subject: Subject | None, grid: over_sets.Grid | None) -> tuple[str, str]:
+    """Title and subtitle: whose scores, on which sets."""
+    sets = listed(list(grid.counts), "sets") if grid else ""
+    if subject:
+        return (f"{subject.names} on {sets}" if args.set else subject.title), subject.subtitle
+    if grid:
+        names = [Path(text.rpartition("=")[2]).resolve().name for text in args.runs]
+        return f"{listed(names, 'runs')} on {sets}", f"{len(names)} run{'s'[: len(names) > 1]}"
+    return f"Training of {args.run.resolve().name}", f"Run folder {args.run if args.show_paths else nearby(args.run)}"
+
+
+def file_of(title: str) -> Path:
+    """What a page is called where no name is given: by its title, in this folder."""
+    return Path("report_" + re.sub(r"[^\w.-]+", "_", title)[:LONGEST_NAME] + ".html")
 
 
 def write_further(args: argparse.Namespace, subject: Subject | None, made: Sequence[Calibrated]) -> list[Path]:

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qamo.command import Parser, run_command
+from qamo.command import Parser, run_command, say_saved
 from qamo.evaluation.asvspoof5 import Set, read_set, table
 from qamo.files import write_text
 
@@ -54,6 +54,7 @@ def command(args: argparse.Namespace) -> int:
     if args.json:
         write_text(args.json, json.dumps(_as_json(found, tables), indent=2) + "\n")
     print("\n".join(lines))
+    say_saved(*[args.json] * bool(args.json))
     return 0
 
 

@@ -24,7 +24,7 @@ from typing import Any, TypedDict
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
-from qamo.command import DONE, Parser, number, run_command  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
+from qamo.command import DONE, Parser, number, run_command, say_saved, typed  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
 from builder import card, fetch, recipe, speakers, synthesis  # noqa: E402
 from qamo import InputError, files, progress  # noqa: E402
 from qamo.quality.cache import predict_files  # noqa: E402
@@ -113,6 +113,15 @@ def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: 
     _write_manifest(out, identity)
     minutes = (time.monotonic() - started) / 60
     print(f"{out}: {n_bonafide} bona fide and {len(clips) - n_bonafide} spoofed clips in {minutes:.1f} min")
+    say_saved(files.from_here(out), then=training(out, size))
+
+
+def training(out: Path, size: str) -> str:
+    """The command that trains on the corpus in `out`."""
+    config = ROOT / "database" / ("mini.yaml" if size == "full" else "mini-quick.yaml")
+    is_default = out.resolve() == Path("database", config.stem).resolve()  # as the config has it
+    places = [] if is_default else [f"data.{key}={out.absolute()}" for key in ("database_path", "protocols_path")]
+    return typed("main", "--config", files.from_here(config), *places)
 
 
 class Manifest(TypedDict):

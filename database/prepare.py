@@ -37,8 +37,9 @@ from corpora.plan import COUNTS, Plan, carry_out, read_mos  # noqa: E402
 from corpora.search import Search  # noqa: E402
 from corpora.wild import prepare_for, prepare_itw  # noqa: E402
 from qamo import InputError  # noqa: E402
-from qamo.command import DONE, INPUT_ERROR, Parser, number, run_command  # noqa: E402
-from qamo.config.schema import NAME_RULE  # noqa: E402
+from qamo.command import DONE, INPUT_ERROR, Parser, number, run_command, say_saved, typed  # noqa: E402
+from qamo.config.schema import NAME_RULE, DataConfig  # noqa: E402
+from qamo.files import from_here  # noqa: E402
 from qamo.trials.names import fault_of_name  # noqa: E402
 
 CORPORA: dict[str, Callable[[Plan], None]] = {
@@ -89,6 +90,7 @@ def command(args: argparse.Namespace) -> int:
         print(report(done, failed))
         for sentence in failed:
             print(f"prepare.py: {sentence}", file=sys.stderr)
+        say_saved(from_here(args.to.absolute()), then=dry_run(args.to.absolute(), ()))
         return INPUT_ERROR if failed else DONE
     if args.corpus == "folder":
         return own_data(args)
@@ -145,7 +147,16 @@ def finish(plan: Plan, args: argparse.Namespace) -> int:
         print("prepare.py: nothing was written; --partial prepares what is there", file=sys.stderr)
         return INPUT_ERROR
     print("\n".join([*carry_out(plan, force=args.force, dry=args.dry_run), *plan.advice]))
+    if not args.dry_run:
+        say_saved(from_here(plan.to), then=" && ".join(plan.then) or dry_run(plan.to, plan.settings))
     return DONE
+
+
+def dry_run(to: Path, settings: Sequence[str]) -> str:
+    """The command that looks whether main.py finds all that it needs."""
+    is_default = to.resolve() == DataConfig().database_path.resolve()
+    places = [] if is_default else [f"data.database_path={to}", f"data.protocols_path={to}"]
+    return typed("main", "--check", *places, *settings)
 
 
 if __name__ == "__main__":

@@ -7,22 +7,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 
 from qamo import __version__
-from qamo.command import INPUT_ERROR
-
-COMMANDS = {
-    "judge": ("inference", "is a recording bona fide or spoofed?"),
-    "serve": ("serve", "a page and an API that judge recordings"),
-    "report": ("report", "score files as one HTML page"),
-    "eer": ("score_ood_dataset", "equal error rate of a score file"),
-    "asvspoof5": ("score_asvspoof5", "figures of ASVspoof 5, tracks 1 and 2"),
-    "calibrate": ("inference", "scores of a dev set to log-likelihood ratios"),
-    "predict-mos": ("predict_mos", "predict the speech quality of recordings"),
-}
+from qamo.command import COMMANDS, INPUT_ERROR, is_installed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,9 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command_of(module: str) -> Callable[[Sequence[str]], int]:
     """`main` of a command's file: of the installed package, or of the checkout that this file is in."""
-    packaged = f"qamo.commands.{module}"
-    installed = importlib.util.find_spec("qamo.commands") is not None
-    return importlib.import_module(packaged if installed else module).main
+    return importlib.import_module(f"qamo.commands.{module}" if is_installed() else module).main
 
 
 if __name__ == "__main__":

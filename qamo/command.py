@@ -1,4 +1,4 @@
-"""The one beginning and end of every command: its parser, its exit status, one sentence for a mistake.
+"""The one beginning and end of every command: its parser, its exit status, one sentence for a mistake, what comes next.
 
     0    done
     1    the reader of the output went away (`| head -1`), of which nothing is said, or there was none (`>&-`)
@@ -14,17 +14,34 @@ import argparse
 import contextlib
 import difflib
 import errno
+import importlib.util
 import io
 import os
+import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from qamo import InputError, __version__
+from qamo.files import from_here
 
 N = TypeVar("N", int, float)
 DONE, CLOSED_PIPE, INPUT_ERROR, STOPPED = 0, 1, 2, 130
+
+COMMANDS = {  # of `qamo`: the file at the top level of a checkout, and what it is for
+    "judge": ("inference", "is a recording bona fide or spoofed?"),
+    "serve": ("serve", "a page and an API that judge recordings"),
+    "report": ("report", "score files as one HTML page"),
+    "eer": ("score_ood_dataset", "equal error rate of a score file"),
+    "asvspoof5": ("score_asvspoof5", "figures of ASVspoof 5, tracks 1 and 2"),
+    "calibrate": ("inference", "scores of a dev set to log-likelihood ratios"),
+    "predict-mos": ("predict_mos", "predict the speech quality of recordings"),
+}
+ROOT = Path(__file__).resolve().parents[1]  # of the checkout
 
 WORDS = {  # of the operating system's errors that a person can do something about
     errno.ENOENT: "no such file or folder",
@@ -123,6 +140,57 @@ def _settle() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# ---- what comes next
+
+
+def say_saved(*paths: Path | str, then: str = "", stream: TextIO | None = None) -> None:
+    """The last lines of a command that wrote something: where it is, and the command that goes on from there.
+
+    Args:
+        then: as of `typed`; "" where nothing goes on.
+        stream: None: standard output.
+    """
+    lines = [f"results saved to {', '.join(map(str, paths))}"] * bool(paths) + [f"next: {then}"] * bool(then)
+    if lines:
+        print("\n".join(lines), file=stream or sys.stdout, flush=True)
+
+
+def typed(script: str, *words: object) -> str:
+    """A command line that works in the current folder: `python report.py WORDS`; where installed, `qamo report WORDS`.
+
+    "" where the script is not installed, such as main.py, which needs a checkout.
+    """
+    if not is_installed():
+        return _line(_python(), from_here(ROOT / f"{script}.py"), *words)
+    name = next((name for name, (module, _) in COMMANDS.items() if module == script), "")
+    return _line(*(["qamo"] if _starts("qamo") else [_python(), "-m", "qamo"]), name, *words) if name else ""
+
+
+def opening(page: Path) -> str:
+    """A command line that shows a page in a browser."""
+    return _line("open", page) if sys.platform == "darwin" else _line(_python(), "-m", "webbrowser", page)
+
+
+def is_installed() -> bool:
+    """Whether the commands are those of an installed package, qamo.commands, and not the files of a checkout."""
+    return importlib.util.find_spec("qamo.commands") is not None
+
+
+def _python() -> str:
+    return "python" if _starts("python") else str(from_here(Path(sys.executable)))
+
+
+def _starts(program: str) -> bool:
+    """Whether the word alone starts a program of this very environment."""
+    found = shutil.which(program)
+    return found is not None and Path(found).parent.resolve() == Path(sys.executable).parent.resolve()
+
+
+def _line(*words: object) -> str:
+    texts = [f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 class _Closed(io.TextIOBase):

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 LINE_EVERY_S = 20.0  # between two progress lines where there is no terminal
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} {unit} [{elapsed}<{remaining}{postfix}]"
 
 
 def progress(
@@ -33,9 +34,12 @@ def progress(
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        with tqdm(total=total, desc=label, unit=f" {unit}", initial=initial, leave=False, smoothing=0.1) as bar:
+        shown: Any = {"unit": _several(unit), "bar_format": BAR, "leave": False, "smoothing": 0.1}
+        with tqdm(total=total, desc=label, initial=initial, **shown) as bar:
             for item in items:
                 yield item
+                if rate := bar.format_dict["rate"]:
+                    bar.set_postfix_str(_speed(rate, unit), refresh=False)
                 bar.update(count(item))
         return
     start = last = time.monotonic()
@@ -48,8 +52,8 @@ def progress(
             last = now
             rate = (done - initial) / (now - start)
             remaining = f", {_duration((total - done) / rate)} left" if total and rate > 0 else ""
-            units = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
-            log.info("%s: %d of %s %s, %s%s", label, done, total or "?", units, _speed(rate, unit), remaining)
+            speed = _speed(rate, unit)
+            log.info("%s: %d of %s %s, %s%s", label, done, total or "?", _several(unit), speed, remaining)
 
 
 def is_first_process() -> bool:
@@ -93,6 +97,10 @@ class _Stderr(logging.StreamHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record), sys.stderr)
+
+
+def _several(unit: str) -> str:
+    return f"{unit}es" if unit.endswith("ch") else f"{unit}s"
 
 
 def _speed(rate: float, unit: str) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,10 @@ hypothesis.settings.load_profile("same")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started in the background by a shell that keeps Ctrl-C from it: commands under test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# As where the environment is activated: `python` is this one, here and in the processes that tests start.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,9 @@ import yaml
 
 from corpora.plan import Plan, check_same_labels, labels_of, text_of
 from qamo import InputError
+from qamo.command import typed
 from qamo.config.schema import DataConfig, EvalConfig, EvalSet
+from qamo.files import from_here
 from qamo.trials.keys import read_keys
 from qamo.trials.protocol import as_protocol, read_trial_list, rows_of
 
@@ -106,4 +108,4 @@ def prepare_asvspoof5(plan: Plan) -> None:
     if plan.writes:
         tree = yaml.safe_dump({"data": data, "eval": evaluation}, sort_keys=False)
         plan.write("ASVspoof5/config.yaml", f"# ASVspoof 5, track 1: only what differs from config.yaml.\n{tree}")
-        plan.advice.append(f"run it with: python main.py --config {plan.to / 'ASVspoof5' / 'config.yaml'}")
+        plan.then.append(typed("main", "--config", from_here(plan.to / "ASVspoof5" / "config.yaml")))

@@ -15,6 +15,7 @@ import yaml
 from corpora.plan import Plan
 from corpora.search import some
 from qamo import InputError
+from qamo.command import typed
 from qamo.files import from_here, sha256
 from qamo.trials.names import fault_of_name
 from qamo.trials.protocol import as_csv
@@ -67,7 +68,7 @@ def prepare_folder(plan: Plan, real: Path, fake: Path, name: str, *, speakers: s
         plan.link(f"{name}/real", real.resolve())
         plan.link(f"{name}/fake", fake.resolve())
     plan.write(f"{name}/config.yaml", _config(home, name, has_mos=mos is not None))
-    plan.advice.append(f"next: python main.py --config {from_here(home / 'config.yaml')}")
+    plan.then.append(typed("main", "--config", from_here(home / "config.yaml")))
 
 
 def split(clips: Sequence[Clip], seed: int = 0) -> tuple[dict[str, list[int]], list[str]]:

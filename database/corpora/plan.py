@@ -10,6 +10,7 @@ from pathlib import Path
 
 from corpora.search import Search, recordings_below, some
 from qamo import InputError, files
+from qamo.command import typed
 from qamo.trials.keys import Keys
 from qamo.trials.protocol import Row, as_protocol
 from qamo.trials.ratings import read_ratings
@@ -52,6 +53,7 @@ class Plan:
     settings: list[str] = field(default_factory=list)  # config keys in place of links
     missing: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
+    then: list[str] = field(default_factory=list)  # commands that go on from there
     mos_used: bool = False
 
     @property
@@ -151,10 +153,11 @@ class Plan:
             return
         plain = target.replace(".score.txt", ".txt")
         self.write(plain, given or as_protocol(rows))
+        predicting = typed("predict_mos", self.to / plain, self.to / audio, "-o", self.to / target)
         self.advice.append(
-            f"{part}: main.py trains on a protocol with MOS; add them with --mos FILE, or make them with: python "
-            f"predict_mos.py {self.to / plain} {self.to / audio} -o {self.to / target}"
+            f"{part}: main.py trains on a protocol with MOS; add them with --mos FILE, or make them with: {predicting}"
         )
+        self.then.append(predicting)
 
 
 def text_of(path: Path) -> str:

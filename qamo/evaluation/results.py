@@ -157,9 +157,6 @@ def table(results: dict[str, Any]) -> str:
         for name, row in results["sets"].items()
         if "too few" in row.get("interval", "")
     ]
-    run = results.get("run", "")
-    lines.append(f"scores, weights and results: {run}")
-    lines.append(f"next: python report.py --runs {run} -o report.html, or python inference.py {run} RECORDING")
     return "\n".join(lines)
 
 

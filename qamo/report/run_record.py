@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -130,6 +131,14 @@ def read_augmented(path: Path) -> list[AugmentedRow]:
 
 class _Sample(TypedDict):
     utterances: list[Any]
+
+
+def run_of(scores: Path) -> Path | None:
+    """The run in whose folder a score file lies; None where it lies in none."""
+    folder = Path(os.path.realpath(scores)).parent  # not resolve, to which a link in a circle is an error
+    run = RunFolder(folder.parent)
+    is_run = any(file.exists() for file in (run.config, run.calibration, run.results))
+    return run.path if is_run and folder == run.scores else None
 
 
 def dev_threshold(folder: Path) -> float | None:

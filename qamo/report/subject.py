@@ -19,7 +19,7 @@ from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
 from qamo.evaluation.intervals import N_RESAMPLES, SEED, Difference, Interval, Units, holm, units_of
-from qamo.report.run_record import dev_threshold
+from qamo.report.run_record import dev_threshold, run_of
 from qamo.trials.asv import read_legacy_coefficients
 from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
 from qamo.trials.ratings import mos_column, read_ratings
@@ -86,13 +86,20 @@ class Subject:
         return f"-{k}" if len(self.systems) > 1 else ""
 
     @property
+    def names(self) -> str:
+        return listed([system.label for system in self.systems], "systems")
+
+    @property
     def title(self) -> str:
-        labels = [system.label for system in self.systems]
-        names = " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
-        if len(labels) > 3:
-            names = f"{len(labels)} systems"
-        where = f"ASVspoof 2021 {self.keys.track}" if self.keys.track else set_name(self.keys.path)
-        return f"{names} on {where}"
+        return f"{self.names} on {self.set_name}"
+
+    @property
+    def set_name(self) -> str:
+        """What the set is called: by its track, by the runs that scored it, or by its keys."""
+        if self.keys.track:
+            return f"ASVspoof 2021 {self.keys.track}"
+        stems = {system.path.stem if run_of(system.path) else "" for system in self.systems}
+        return stems.pop() if len(stems) == 1 and "" not in stems else set_name(self.keys.path)
 
     @property
     def subtitle(self) -> str:
@@ -167,8 +174,8 @@ def read_set(label: str, scores: Path, keys: Path, subset: str | None, unit: str
 
 def threshold_beside(file: Path) -> float | None:
     """The dev threshold of the run in whose scores/ a score file lies; None where it lies in no run."""
-    folder = file.resolve().parent
-    return dev_threshold(folder.parent) if folder.name == "scores" else None
+    run = run_of(file)
+    return dev_threshold(run) if run else None
 
 
 def key_file(path: Path) -> Path:
@@ -190,16 +197,37 @@ def set_name(keys: Path) -> str:
 
 
 def labelled(texts: Sequence[str]) -> list[tuple[str, Path]]:
-    """(label, file) of each argument; a file without a label is called by its stem, with its folders if need be."""
+    """(label, file) of each argument.
+
+    A file without a label is called by its run; else, or where another file is of that run, by its stem, with as many
+    folders as tell it apart.
+    """
     given = []
     for text in texts:
         label, separator, rest = text.partition("=")
         given.append((label, Path(rest)) if separator and label and not Path(text).exists() else ("", Path(text)))
-    stems = [path.stem for _, path in given]
-    labels = [
-        label or (path.stem if stems.count(path.stem) == 1 else str(path.with_suffix(""))) for label, path in given
-    ]
+    unlabelled = [path for label, path in given if not label]
+    labels = [label or _called(path, unlabelled) for label, path in given]
     repeated = sorted(label for label in set(labels) if labels.count(label) > 1)
     if repeated:
         raise InputError(f"two systems are called {repeated[0]!r}: name them apart with LABEL=FILE")
     return list(zip(labels, (path for _, path in given)))
+
+
+def _called(path: Path, among: Sequence[Path]) -> str:
+    runs = [run.name if (run := run_of(each)) else "" for each in among]
+    own = runs[among.index(path)]
+    if own and runs.count(own) == 1:
+        return own
+    for n in range(1, len(path.parts) + 1):
+        ends = ["/".join(each.with_suffix("").parts[-n:]) for each in among]
+        if ends.count(end := ends[among.index(path)]) == 1:
+            return end
+    return str(path.with_suffix(""))
+
+
+def listed(names: Sequence[str], what: str) -> str:
+    """Up to three names; of more, how many they are."""
+    if len(names) > 3:
+        return f"{len(names)} {what}"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

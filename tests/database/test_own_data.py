@@ -68,7 +68,7 @@ def test_main_runs_by_the_config_that_is_written(own, capsys):
     assert prepared(own, "--mos", str(rated)) == 0
     assert (read_protocol(own.parent / "db" / "mine" / "train.csv").mos > 0).all()
     config = own.parent / "db" / "mine" / "config.yaml"
-    assert f"next: python main.py --config {config}" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith(f"\nnext: python main.py --config {config}\n")
     assert main.main(["--config", str(config), "--check", "full", f"run.runs={own.parent}"]) == 0
 
 

@@ -12,10 +12,7 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -40,7 +37,7 @@ from qamo.config.parts import XLSRConfig
 from qamo.config.schema import DataConfig, EvalConfig
 from qamo.evaluation import tdcf
 from qamo.export.model_card import LINES
-from tests.support.scripts import python
+from tests.support.scripts import python, serve_a_while
 from tests.support.xlsr import as_fairseq, xlsr
 
 ROOT = Path(__file__).parents[2]
@@ -82,14 +79,16 @@ def keep_epochs(root: Path) -> None:
 
 COMMANDS = [
     *(
-        Shown(f"python database/prepare.py {corpus} --from FOLDER", "--any-count", leaves)
-        for corpus, leaves in {
-            "la2019": "database/LA/ASVspoof_LA_cm_protocols/ASVspoof2019.LA.cm.train.trn.txt",
-            "la2021": "database/keys/LA/CM/trial_metadata.txt",
-            "df2021": "database/keys/DF/CM/trial_metadata.txt",
-            "itw": "database/ood_ds_keys/ITW/meta.csv",
-            "for": "database/ood_ds_keys/FoR/meta.csv",
-        }.items()
+        Shown(
+            f"python database/prepare.py {corpus} --from FOLDER", "--any-count", leaves, f"\nnext: python {ROOT / then}"
+        )
+        for corpus, leaves, then in (
+            ("la2019", "database/LA/ASVspoof_LA_cm_protocols/ASVspoof2019.LA.cm.train.trn.txt", "predict_mos.py"),
+            ("la2021", "database/keys/LA/CM/trial_metadata.txt", "main.py --check"),
+            ("df2021", "database/keys/DF/CM/trial_metadata.txt", "main.py --check"),
+            ("itw", "database/ood_ds_keys/ITW/meta.csv", "main.py --check"),
+            ("for", "database/ood_ds_keys/FoR/meta.csv", "main.py --check"),
+        )
     ),
     Shown(
         "python database/prepare.py la2019 --from FOLDER --authors DIR",
@@ -476,25 +475,6 @@ def run(known: Shown, root: Path) -> Done:
         (folder / target).write_text(out)
     left = not known.leaves or ((root / known.leaves).is_file() and not before)
     return Done(status, out + said, left)
-
-
-def serve_a_while(words: list[str], folder: Path) -> tuple[int, str, str]:
-    """Start the page, ask it what it is, end it with Ctrl-C."""
-    server = subprocess.Popen(
-        [sys.executable, *words[1:]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert server.stdout is not None
-        url = server.stdout.readline().partition(" ")[0]
-        with (
-            urllib.request.urlopen(url, timeout=30) as page,
-            urllib.request.urlopen(f"{url}about", timeout=30) as about,
-        ):
-            said = page.read().decode() + about.read().decode()
-    finally:
-        server.send_signal(signal.SIGINT)
-        _, err = server.communicate(timeout=30)
-    return server.returncode, said, err
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,10 @@ import contextlib
 import io
 import os
 import runpy
+import signal
+import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import torch
@@ -31,3 +34,22 @@ def python(words: list[str], folder: Path) -> tuple[int, str, str]:
         sys.argv, sys.path[:] = arguments, path
         torch.set_num_threads(n_threads)
     return status, out.getvalue(), err.getvalue()
+
+
+def serve_a_while(words: list[str], folder: Path) -> tuple[int, str, str]:
+    """Start the page, ask it what it is, end it with Ctrl-C."""
+    server = subprocess.Popen(
+        [sys.executable, *words[1:]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().partition(" ")[0]
+        with (
+            urllib.request.urlopen(url, timeout=30) as page,
+            urllib.request.urlopen(f"{url}about", timeout=30) as about,
+        ):
+            said = page.read().decode() + about.read().decode()
+    finally:
+        server.send_signal(signal.SIGINT)
+        _, err = server.communicate(timeout=30)
+    return server.returncode, said, err

@@ -1,4 +1,4 @@
-"""Imports every module of the product, and runs commands, as if Python had been built for Windows: see test_without_unix.py.
+"""Imports every module of the product, and runs commands, as if Python had been built for Windows.
 
     python -m tests.support.without_unix SCORES KEYS FOLDER
 
@@ -18,26 +18,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "readline", "syslog", "posix", "curses", "crypt"}
+MODULES = {
+    "fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "readline", "syslog", "posix", "curses", "crypt",
+}  # fmt: skip
 OF_OS = {
-    "O_CLOEXEC", "O_DIRECTORY", "O_NOCTTY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "WNOHANG", "chown", "chroot", "fchmod",
-    "fchown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpriority", "getuid", "killpg",
-    "lchown", "lockf", "major", "makedev", "minor", "mkfifo", "mknod", "nice", "openpty", "pathconf", "pipe2", "pread",
-    "pwrite", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "sendfile", "set_blocking", "setpgid", "setsid",
-    "statvfs", "sync", "sysconf", "tcgetpgrp", "ttyname", "uname", "wait", "wait3", "wait4",
+    "O_CLOEXEC", "O_DIRECTORY", "O_NOCTTY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "WNOHANG", "chown", "chroot",
+    "fchmod", "fchown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpriority",
+    "getuid", "killpg", "lchown", "lockf", "major", "makedev", "minor", "mkfifo", "mknod", "nice", "openpty",
+    "pathconf", "pipe2", "pread", "pwrite", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "sendfile",
+    "set_blocking", "setpgid", "setsid", "statvfs", "sync", "sysconf", "tcgetpgrp", "ttyname", "uname", "wait", "wait3",
+    "wait4",
 }  # fmt: skip
 OF_SIGNAL = {
-    "SIGALRM",
-    "SIGCHLD",
-    "SIGHUP",
-    "SIGKILL",
-    "SIGPIPE",
-    "SIGQUIT",
-    "SIGUSR1",
-    "alarm",
-    "pthread_kill",
-    "setitimer",
-}
+    "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGUSR1", "alarm", "pthread_kill", "setitimer",
+}  # fmt: skip
 
 
 def without(module: types.ModuleType, names: set[str]) -> types.ModuleType:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
 import logging
 import math
+import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,22 @@ def test_progress_off_a_terminal_is_a_readable_line_with_rate_and_rest(quick_lin
     assert said[0].startswith("scoring LA: 2 of 5 clips, ")
     assert said[0].endswith(" a second, 0 s left")
     assert said[-1].startswith("scoring LA: 5 of 5 clips")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("pause_s", "speed"), [(0.02, r"\d\d\.\d a second"), (1.2, r"1\.[23] s each batch")])
+def test_a_bar_says_batches_and_a_slow_rate_as_seconds_each(monkeypatch, pause_s, speed):
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    for _ in progress.progress(range(12 if pause_s < 1 else 3), "dev", total=20, unit="batch"):
+        time.sleep(pause_s)
+    bars = [bar for bar in screen.getvalue().split("\r") if "batch" in bar]
+    assert bars[0].startswith("dev:   0%|")
+    assert " 0 of 20 batches [" in bars[0]
+    assert re.search(rf"\| [1-9]\d* of 20 batches \[00:0\d<\d\d:\d\d, {speed}\]", bars[-1]), bars[-1]
 
 
 def test_of_several_processes_one_speaks(quick_lines, monkeypatch):
