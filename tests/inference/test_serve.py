@@ -20,7 +20,7 @@ from qamo.inference import judging
 from qamo.inference.guard import Access
 from qamo.inference.judge import Rule, judge
 from tests.support import reports
-from tests.support.reports import needs_browser
+from tests.support.reports import FOCUSED, check_stops, needs_browser, tabbed_through, to_top
 from tests.support.serving import serving, stand_in
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +179,33 @@ def test_a_person_uploads_and_records_in_a_browser(browser, server, clip, tmp_pa
     assert not tab.is_visible("#result")
     allowed = (url, "data:", f"blob:{url}")
     assert [asked for asked in watched.requested if not asked.startswith(allowed)] == []
+    watched.context.close()
+
+
+@needs_browser
+def test_the_keyboard_goes_through_the_page_in_its_order_and_opens_a_file(browser, server, clip):
+    watched = Watched(browser, f"http://127.0.0.1:{server.port}/")
+    tab, keys = watched.tab, watched.tab.keyboard
+    stops = tabbed_through(tab)
+    check_stops(stops)
+    assert [stop["name"] for stop in stops] == ["skip", "file", "record"]
+    to_top(tab)
+    keys.press("Tab")
+    keys.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "main"
+    keys.press("Tab")
+    with tab.expect_file_chooser() as asked:
+        keys.press("Enter")
+    asked.value.set_files(clip)
+    until(tab, "!document.querySelector('#result').hidden")
+    focused = tab.evaluate(FOCUSED)
+    assert (focused["name"], focused["outlined"]) == ("verdict", True)  # a person who types sees where it went on
+    keys.press("Tab")
+    assert tab.evaluate("document.activeElement.id") == "player"
+    stops = tabbed_through(tab)
+    check_stops(stops)
+    assert [stop["name"] for stop in stops] == ["skip", "file", "record", "player", "summary", "save"]
+    assert watched.complaints == []
     watched.context.close()
 
 

@@ -18,7 +18,18 @@ from qamo.report.page import page as document
 from qamo.report.tables import Column, Table
 from qamo.trials.keys import read_keys
 from qamo.trials.scores import read_scores
-from tests.support.reports import embedded, needs_browser, opened, until, values_of, write_set
+from tests.support.reports import (
+    FOCUSED,
+    check_stops,
+    embedded,
+    needs_browser,
+    opened,
+    tabbed_through,
+    to_top,
+    until,
+    values_of,
+    write_set,
+)  # fmt: skip
 
 pytestmark = needs_browser
 
@@ -170,6 +181,29 @@ def test_every_chart_is_drawn_and_says_something_in_words(page):
         ".getImageData(0, 0, c.width, c.height).data.some(v => v)).length"
     )
     assert blank == 0
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_tab_key_goes_through_the_page_in_its_order_and_every_stop_is_seen(browser, made, width):
+    with opened(browser, made, viewport={"width": width, "height": 800}, reduced_motion="reduce") as tab:
+        stops = tabbed_through(tab)
+        check_stops(stops)
+        names = [stop["name"] for stop in stops]
+        assert names[0] == "skip"
+        n_sections = tab.locator("main > section").count()
+        assert names[1 : 1 + n_sections] == ["a"] * n_sections  # the links to the sections
+        assert names.count("plot") == tab.locator("figure .plot").count()  # every chart
+        assert sum(stop["tag"] == "AUDIO" for stop in stops) == tab.locator("audio:visible").count()
+
+
+def test_the_skip_link_leads_past_the_links_to_the_first_thing_in_the_results(page):
+    first = tabbed_through(page)[1 + page.locator("nav a").count()]
+    to_top(page)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.keyboard.press("Tab")
+    assert page.evaluate(FOCUSED)["at"] == first["at"]
 
 
 def test_the_keyboard_moves_the_cursor_zooms_and_is_heard(page, made):

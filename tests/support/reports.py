@@ -81,3 +81,52 @@ def until(tab: Any, condition: str, seconds: float = 10) -> None:
     while not tab.evaluate(f"!!({condition})"):
         assert time.monotonic() < deadline, condition
         time.sleep(0.02)
+
+
+# Of the element that has the focus: what it is, where, and whether a person sees that it has it.
+FOCUSED = """() => {
+  const e = document.activeElement;
+  if (!e || e === document.body) return null;
+  const shown = e.id === "file" ? document.querySelector("label[for=file]") : e, style = getComputedStyle(shown);
+  const box = shown.getBoundingClientRect(), all = [...document.querySelectorAll("*")];
+  const [left, right] = [Math.max(box.left, 0), Math.min(box.right, innerWidth)];
+  const [top, bottom] = [Math.max(box.top, 0), Math.min(box.bottom, innerHeight)];
+  const there = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+  return {
+    tag: e.tagName, name: e.id || e.className || e.tagName.toLowerCase(),
+    text: e.textContent.trim().slice(0, 40), at: all.indexOf(e),
+    outlined: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
+    on_screen: right - left > 4 && bottom - top > 4,
+    uncovered: !!there && (shown.contains(there) || there.contains(shown)),
+  };
+}"""
+
+
+def to_top(tab: Any) -> None:
+    """Put the focus before everything on the page, as when it has just been opened."""
+    tab.evaluate("() => { const b = document.body; b.tabIndex = -1; b.focus(); b.removeAttribute('tabindex'); }")
+
+
+def tabbed_through(tab: Any, at_most: int = 300) -> list[dict[str, Any]]:
+    """What gets the focus as the Tab key is pressed from the top of the page to its end, in that order."""
+    to_top(tab)
+    stops: list[dict[str, Any]] = []
+    for _ in range(at_most):
+        tab.keyboard.press("Tab")
+        tab.wait_for_timeout(20)
+        found = tab.evaluate(FOCUSED)
+        if found is None or (stops and found["at"] == stops[0]["at"]):
+            return stops
+        if not stops or found["at"] != stops[-1]["at"]:  # a player has stops within
+            stops.append(found)
+    raise AssertionError(f"no end after {at_most} stops: the focus is caught at {stops[-1]}")
+
+
+def check_stops(stops: list[dict[str, Any]]) -> None:
+    """The order is that of the page, and each stop is seen to have the focus."""
+    places = [stop["at"] for stop in stops]
+    assert places == sorted(set(places))
+    for stop in stops:
+        assert stop["outlined"], stop
+        assert stop["on_screen"], stop
+        assert stop["uncovered"], stop
