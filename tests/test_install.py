@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from qamo import __version__
 from qamo.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,8 @@ def test_the_command_lists_what_it_can_do_and_names_the_nearest(capsys):
     assert all(name in shown for name in COMMANDS)
     assert main(["repotr"]) == 2
     assert "did you mean report?" in capsys.readouterr().err
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"qamo {__version__}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

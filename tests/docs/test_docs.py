@@ -24,6 +24,13 @@ def test_the_file_table_of_the_readme_holds_every_file_of_the_top_level():
     assert {row.split("/")[0] for row in table} == entries
 
 
+def test_what_a_newcomer_reads_first_is_short():
+    text = (ROOT / "README.md").read_text()
+    first = text[: text.index("## Results")]  # three screens: what it is, quick start, judging, data of one's own
+    assert len(first.split()) < 900
+    assert len(first.splitlines()) < 120
+
+
 def ignored(name: str) -> bool:
     return any(fnmatch(f"{name}/", line.lstrip("/")) for line in (ROOT / ".gitignore").read_text().split())
 
