@@ -64,6 +64,10 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, prog: str, description: str | None) -> None:
+        if is_installed():  # it was not typed as a file, but as `qamo judge`
+            for name, (module, _) in COMMANDS.items():
+                prog = f"qamo {name}" if prog == f"{module}.py" else prog
+                description = description and description.replace(f"python {module}.py", f"qamo {name}")
         super().__init__(
             prog=prog,
             description=description,
@@ -160,8 +164,10 @@ def say_saved(*paths: Path | str, then: str = "", stream: TextIO | None = None) 
 def typed(script: str, *words: object) -> str:
     """A command line that works in the current folder: `python report.py WORDS`; where installed, `qamo report WORDS`.
 
-    "" where the script is not installed, such as main.py, which needs a checkout.
+    "" where the script is not installed, such as main.py, which needs a checkout, or serve.py without FastAPI.
     """
+    if script == "serve" and not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "h11")):
+        return ""
     if not is_installed():
         return _line(_python(), from_here(ROOT / f"{script}.py"), *words)
     name = next((name for name, (module, _) in COMMANDS.items() if module == script), "")

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from packaging.requirements import Requirement
 
 from qamo import __version__
@@ -79,7 +81,30 @@ def test_an_installed_package_judges_and_evaluates_without_a_checkout_and_withou
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (2, "score_ood_dataset.py: absent: no such file or folder\n")
+    assert (done.returncode, done.stderr) == (2, "qamo eer: absent: no such file or folder\n")
+    (tmp_path / "s.txt").write_text("".join(f"{i} {i % 7 + 3 * (i % 2)}\n" for i in range(40)))
+    (tmp_path / "k.csv").write_text(
+        "file,label\n" + "".join(f"{i},{('spoof', 'bona-fide')[i % 2]}\n" for i in range(40))
+    )
+    environment = {"PATH": f"{tmp_path / 'venv' / 'bin'}:/usr/bin:/bin", "BROWSER": "cat %s"}
+    line = "qamo eer s.txt k.csv"
+    for said in (
+        "next: qamo report s.txt --keys k.csv",
+        "next: python -m webbrowser report_s_on_k.html",
+        "<h1>s on k</h1>",
+    ):
+        options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+        done = subprocess.run(["bash", "-c", line], check=True, **options)
+        assert said in done.stdout + done.stderr
+        line = said.removeprefix("next: ")
+    (tmp_path / "clips").mkdir()
+    soundfile.write(tmp_path / "clips" / "a.wav", np.linspace(-0.1, 0.1, 16_000), 16_000)
+    done = subprocess.run(["qamo", "predict-mos", "clips", "-o", "mos.txt"], **options)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("qamo predict-mos: distillmos: needs PyTorch")
+    done = subprocess.run(["qamo", "judge", "--help"], check=True, **options)
+    assert done.stdout.startswith("usage: qamo judge ")
+    assert "    qamo judge exps/NAME clip.wav\n" in done.stdout
     code = "import importlib.util as u, eval_metrics, qamo; assert u.find_spec('torch') is None; print(qamo.__file__)"
     done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -42,7 +42,13 @@ def build_predictor(spec: str) -> Predictor:
     """
     kind, _, rest = spec.partition(":")
     if kind == "distillmos" and rest in ("", "bf16"):
-        return DistillMOSPredictor(bf16=bool(rest))
+        try:
+            return DistillMOSPredictor(bf16=bool(rest))
+        except ImportError as error:
+            raise InputError(
+                f"distillmos: needs PyTorch and the package distillmos ({error}); pip install 'qamo[train,mos]', or "
+                "name an ONNX file with --predictor onnx:PATH@RATE"
+            ) from None
     if kind == "scoreq" and rest:
         return ONNXPredictor(Path(rest), SAMPLE_RATE, name="scoreq")
     if kind == "onnx" and rest:

@@ -108,10 +108,10 @@ def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") ->
     listed: dict[str, dict[str, int]] = {}
     bad: list[str] = []
     for path in map(str, paths):
-        folder, _, file = path.rpartition("/")
+        folder, file = os.path.split(path)
         sizes = listed.get(folder)
         if sizes is None:
-            sizes = listed[folder] = _sizes(folder)
+            sizes = listed[folder] = _sizes(folder or ".")
         size = sizes.get(file)
         if size is None:
             bad.append(f"{shown(path)}: no such file" + ("" if sizes else ", and its folder is missing or empty"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,11 @@ def test_files_are_found_by_stem_by_name_and_by_absolute_path(tmp_path):
     absolute = Recordings(tmp_path, [str(tmp_path / "in/c.mp3")], None)
     check_recordings(absolute, what="set")
     assert absolute[0] == tmp_path / "in/c.mp3"
+
+
+def test_recordings_of_the_current_folder_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.wav").write_bytes(b"x")
+    check_recordings(Recordings(Path("."), ["a.wav"], ""), what="here")
+    with pytest.raises(InputError, match=r"1 of 1 recordings missing or empty: b.wav: no such file;"):
+        check_recordings(Recordings(Path("."), ["b.wav"], ""), what="here")
