@@ -120,7 +120,7 @@ def command(args: argparse.Namespace) -> int:
         write_text(args.output, as_text(judgements))
     elif args.json or args.csv:
         sys.stdout.write(as_text(judgements))
-    if written := [path for path in (args.output, args.plot) if path]:
+    if written := [path for path in (args.output, args.plot) if path and path.exists()]:
         say_saved(*written, then=typed("serve", detector), stream=sys.stderr)
     n_failed = sum(judgement.error is not None for judgement in judgements)
     if n_failed:

@@ -90,7 +90,8 @@ def command(args: argparse.Namespace) -> int:
         print(report(done, failed))
         for sentence in failed:
             print(f"prepare.py: {sentence}", file=sys.stderr)
-        say_saved(from_here(args.to.absolute()), then=dry_run(args.to.absolute(), ()))
+        if not failed:
+            say_saved(from_here(args.to.absolute()), then=dry_run(args.to.absolute(), ()))
         return INPUT_ERROR if failed else DONE
     if args.corpus == "folder":
         return own_data(args)
