@@ -19,6 +19,7 @@ from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
 from qamo.evaluation.intervals import N_RESAMPLES, SEED, Difference, Interval, Units, holm, units_of
+from qamo.report.arena import score_file
 from qamo.report.run_record import dev_threshold
 from qamo.trials.asv import read_legacy_coefficients
 from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
@@ -190,11 +191,16 @@ def set_name(keys: Path) -> str:
 
 
 def labelled(texts: Sequence[str]) -> list[tuple[str, Path]]:
-    """(label, file) of each argument; a file without a label is called by its stem, with its folders if need be."""
+    """(label, file) of each argument; a file without a label is called by its stem, with its folders if need be.
+
+    A folder of the Arena's results stands for the scores in it, and names them.
+    """
     given = []
     for text in texts:
         label, separator, rest = text.partition("=")
-        given.append((label, Path(rest)) if separator and label and not Path(text).exists() else ("", Path(text)))
+        label, path = (label, Path(rest)) if separator and label and not Path(text).exists() else ("", Path(text))
+        file = score_file(path)
+        given.append((label if file == path else label or path.resolve().name, file))
     stems = [path.stem for _, path in given]
     labels = [
         label or (path.stem if stems.count(path.stem) == 1 else str(path.with_suffix(""))) for label, path in given
