@@ -75,8 +75,8 @@ ASKED = {
     "qamo_measured": System("QAMO, MOS 2.5, augmented speech by its measured MOS", MEASURED, asked=True),
     "asp": System("QAMO, attentive pooling", {**PAPER, "model.backend": "asp"}, asked=True),
     "asp_layers": System(
-        "QAMO, attentive pooling of layers [0, 1, 2, 3, 4]",
-        {**PAPER, "model.backend": "asp", "model.distillmos.layers": [0, 1, 2, 3, 4]},
+        "QAMO, attentive pooling of layers [3, 4]",
+        {**PAPER, "model.backend": "asp", "model.distillmos.layers": [3, 4]},
         asked=True,
     ),
     "asp_weighted": System(

@@ -69,7 +69,7 @@ def test_every_cell_is_what_its_name_says(corpus):
     assert len(cfgs) == 15
     assert cfgs["qamo_measured"].data.quality.augmented == "predict"
     assert cfgs["asp_weighted"].model.distillmos.layers == "weighted"
-    assert cfgs["asp_layers"].model.distillmos.layers == [0, 1, 2, 3, 4]
+    assert cfgs["asp_layers"].model.distillmos.layers == [3, 4]
     assert {cfg.seed for cfg in cfgs.values()} == {2}
     assert len({cfg.run.feature_cache for cfg in cfgs.values()}) == 1
     assert cfgs["wce"].model.head == "wce"
