@@ -15,6 +15,8 @@ scores       `name score` files of one set, a higher score means more likely bon
 --set        further sets: a table of systems and sets; SCORES --keys KEYS, repeated, says the same
 --runs       the same from run folders, with mean and deviation over seeds
 --run        training curves and centroids; with --audio and --embeddings also where the recordings lie
+--arena      the submission of one score file to the Speech Anti-Spoofing Arena, from what META says of the system
+             (examples/meta.yaml); folders results/DATASET/ of its benchmark are read as score files
 
 Misses and false alarms of score files that lie in the folder of a run are counted at that run's dev threshold.
 
@@ -37,6 +39,7 @@ from qamo import InputError, __version__, files
 from qamo.command import Parser, number, opening, run_command, say_saved
 from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS
 from qamo.report import calibrated, over_sets
+from qamo.report.arena import submission, write_submission
 from qamo.report.calibrated import Calibrated, calibrate
 from qamo.report.conditions import conditions, speakers
 from qamo.report.embeddings import embedding_charts
@@ -128,6 +131,7 @@ def add_outputs(parser: Parser) -> None:
     add("--csv", type=Path, metavar="DIR", help="a CSV file for each table, with all digits")
     add("--md", type=Path, metavar="FILE", help="the tables in Markdown")
     add("--latex", type=Path, metavar="FILE", help="the tables in LaTeX (booktabs)")
+    add("--arena", type=Path, nargs=2, metavar=("META", "OUT"), help="submission to the Anti-Spoofing Arena")
 
 
 class Once(argparse.Action):
@@ -190,12 +194,16 @@ def command(args: argparse.Namespace) -> int:
         if run.settings:
             sections[-1].parts.append(settings_table(run))
     sections.append(sources(args, subject, run))
+    entry = submission(args.arena[0], subject.systems[0]) if subject and args.arena else None
     title, subtitle = titles(args, subject, grid)
     args.output = args.output or file_of(title)
     title = args.title or title
     compared = verdict(subject) if subject and len(subject.systems) > 1 else ""
     html = page(title, subtitle, sections, clips.by_id if clips else {}, subject=subject, verdict=compared)
-    page_path, *others = [*write(args, title, subtitle, html, sections), *write_further(args, subject, made)]
+    page_path, *others = [
+        *write(args, title, subtitle, html, sections),
+        *write_further(args, subject, made, entry),
+    ]
     for path in others:
         print(path)
     say_saved(page_path, then=opening(page_path))
@@ -218,8 +226,10 @@ def file_of(title: str) -> Path:
     return Path("report_" + re.sub(r"[^\w.-]+", "_", title)[:LONGEST_NAME] + ".html")
 
 
-def write_further(args: argparse.Namespace, subject: Subject | None, made: Sequence[Calibrated]) -> list[Path]:
-    """Write files of log-likelihood ratios, and figures; their paths."""
+def write_further(
+    args: argparse.Namespace, subject: Subject | None, made: Sequence[Calibrated], entry: dict[str, Any] | None
+) -> list[Path]:
+    """Write files of log-likelihood ratios, figures and a submission; their paths."""
     written: list[Path] = []
     if subject and made:
         written += calibrated.write_llrs(args.llr or args.output.parent, subject, made)
@@ -227,6 +237,8 @@ def write_further(args: argparse.Namespace, subject: Subject | None, made: Seque
         from qamo.report.figures import draw_all  # matplotlib
 
         written += draw_all(args.figures, subject, args.by, {system.label: system.llrs for system in made})
+    if entry:
+        written.append(write_submission(args.arena[1], entry))
     return written
 
 
@@ -247,6 +259,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--set adds a set to that of the score files and --keys: give these first")
     if (args.calibrate_on or args.figures) and not args.scores:
         raise InputError("--calibrate-on and --figures need score files with --keys")
+    if args.arena and len(args.scores) != 1:
+        raise InputError("--arena needs the score file of one system, and --keys: a submission is of one on one set")
     if args.fuse and not args.calibrate_on:
         raise InputError("--fuse needs --calibrate-on DEV_SCORES DEV_KEYS for each system: what it is trained on")
     if args.asv and not args.scores:

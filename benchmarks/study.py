@@ -36,7 +36,7 @@ from qamo.training.folder import MODEL, RunFolder
 from qamo.trials.keys import Keys, read_keys
 from qamo.trials.scores import read_scores
 
-REFERENCE = "qamo"  # the system that every other is held against
+REFERENCE = "qamo"  # the system that every other is held against, unless another is asked for
 N_RESAMPLES = 2000
 
 PAPER: dict[str, Any] = {
@@ -74,6 +74,11 @@ MEASURED = {**PAPER, "data.quality.augmented": "predict"}
 ASKED = {
     "qamo_measured": System("QAMO, MOS 2.5, augmented speech by its measured MOS", MEASURED, asked=True),
     "asp": System("QAMO, attentive pooling", {**PAPER, "model.backend": "asp"}, asked=True),
+    "asp_layers": System(
+        "QAMO, attentive pooling of layers [3, 4]",
+        {**PAPER, "model.backend": "asp", "model.distillmos.layers": [3, 4]},
+        asked=True,
+    ),
     "asp_weighted": System(
         "QAMO, attentive pooling of all layers, weighted",
         {**PAPER, "model.backend": "asp", "model.distillmos.layers": "weighted"},
@@ -96,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usual = [name for name, system in SYSTEMS.items() if not system.asked]
     systems = f"({' '.join(usual)}); also {' '.join(ASKED)}"
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=usual, metavar="NAME", help=systems)
+    parser.add_argument("--reference", choices=SYSTEMS, default=REFERENCE, metavar="NAME", help=f"({REFERENCE})")
     parser.add_argument("--cache-gb", type=float, default=12.0, help="room for features (12 GB)")
     parser.add_argument(
         "-o", "--output", "--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the table"
@@ -105,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
-    wanted = {REFERENCE, *args.systems, *(SYSTEMS[name].trained_as for name in args.systems)}
+    wanted = {args.reference, *args.systems, *(SYSTEMS[name].trained_as for name in args.systems)}
     systems = [name for name in SYSTEMS if name in wanted]
     seeds = list(dict.fromkeys(args.seeds))
     more = {**parse_assignments(args.assignments), "run.feature_cache_gb": args.cache_gb}
@@ -115,7 +121,7 @@ def command(args: argparse.Namespace) -> int:
         if status := carry_out(each):
             print(f"study.py: stopped at {each.folder}; the same command goes on from there", file=sys.stderr)
             return status
-    found = compare(systems, seeds, cells)
+    found = compare(systems, seeds, cells, args.reference)
     args.output.mkdir(parents=True, exist_ok=True)
     files.write_json(args.output / "study.json", found | {"config": args.config.name, "more": args.assignments})
     files.write_text(args.output / "study.md", table(found))
@@ -198,22 +204,25 @@ def finished(each: Cell) -> bool:
 # ---- the table
 
 
-def compare(systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[str, int], Cell]) -> dict[str, Any]:
+def compare(
+    systems: Sequence[str], seeds: Sequence[int], cells: Mapping[tuple[str, int], Cell], reference: str = REFERENCE
+) -> dict[str, Any]:
     """EERs of all cells, and each system's difference to the reference, as plain values; EERs in per cent.
 
     The interval of a difference has the variance over trials (or speakers) and that over seeds in it; p is adjusted by
     Holm for the systems of a set.
     """
-    cfg = cells[REFERENCE, seeds[0]].cfg
-    found: dict[str, Any] = {"seeds": list(seeds), "reference": REFERENCE, "n_resamples": N_RESAMPLES, "sets": {}}
+    cfg = cells[reference, seeds[0]].cfg
+    found: dict[str, Any] = {"seeds": list(seeds), "reference": reference, "n_resamples": N_RESAMPLES, "sets": {}}
     for set_name in cfg.eval.sets:
         entry = cfg.eval.catalogue[set_name]
         if entry.keys is None:
             raise InputError(f"eval.catalogue.{set_name}.keys: expected the labels of the set, found null")
         keys = read_keys(cfg.data.protocols_path / entry.keys, subset=entry.subset)
         results = {name: [_scored(name, cells[name, seed], set_name, keys) for seed in seeds] for name in systems}
-        reference = results[REFERENCE]
-        rows = {name: _row(result, None if name == REFERENCE else reference) for name, result in results.items()}
+        rows = {
+            name: _row(result, None if name == reference else results[reference]) for name, result in results.items()
+        }
         compared = [row["to_reference"] for row in rows.values() if row.get("to_reference", {}).get("p") is not None]
         for against, adjusted in zip(compared, holm([against["p"] for against in compared])):
             against["p_holm"] = round(adjusted, 4)

@@ -2,6 +2,7 @@
 
     python database/build_mini.py                     # full: database/mini
     python database/build_mini.py --size quick        # a quarter of it: database/mini-quick
+    python database/build_mini.py --size large        # evaluation sets three times as large: database/mini-large
 
 Five sets in the ASVspoof and In-the-Wild layouts, MOS protocols, a data card (README.md) and a manifest with
 checksums. No root, nothing installed. The same seed gives the same bytes whatever --jobs is; a build that was
@@ -39,14 +40,14 @@ LIBRARIES = ("numpy", "scipy", "soundfile", "soxr", "av", "pyworld-prebuilt", "h
 def build_parser() -> Parser:
     parser = Parser("build_mini.py", __doc__)
     add = parser.add_argument
-    add("--size", choices=["quick", "full"], default="full")
+    add("--size", choices=["quick", "full", "large"], default="full")
     add(
         "-o",
         "--output",
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder of the corpus (database/mini or database/mini-quick)",
+        help="folder of the corpus (database/mini, mini-quick, mini-large)",
     )
     add("--seed", type=number(int, 0, 2**63 - 1), default=1234)
     add("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes (one a core)")
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
-    out = args.output or ROOT / "database" / ("mini" if args.size == "full" else "mini-quick")
+    out = args.output or ROOT / "database" / ("mini" if args.size == "full" else f"mini-{args.size}")
     progress.start_log()
     if args.check:
         print(f"{out}: {check(out)} files are as the manifest says")

@@ -2,9 +2,10 @@
 
     QAMO_DETECTOR=detector.onnx speech-spoof-bench run --model-module examples.arena:QAMO --datasets all
 
-The benchmark resamples to 16 kHz and writes results/DATASET/scores.txt, which report.py and score_ood_dataset.py read.
-Its interface: lab260ru/speech_spoof_bench @159331d, docs/developing/new-model.md. `meta.yaml` beside this file is what
-its command `submit` asks for.
+The benchmark resamples to 16 kHz and writes results/DATASET/scores.txt, which score_ood_dataset.py reads; report.py
+takes the folder. Its interface: lab260ru/speech_spoof_bench @159331d, docs/developing/new-model.md. `meta.yaml` beside
+this file is what its command `submit` asks for. Of scores that are there already, `report.py --arena` writes the
+submission.
 """
 
 from __future__ import annotations

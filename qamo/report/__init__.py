@@ -13,6 +13,7 @@ A section is a file with a function that takes the `Subject` (or the `RunRecord`
     over_sets.py      section: systems by sets, over seeds
     conditions.py     sections: results by the columns of the key, and by speaker
     quality.py        section: results by MOS
+    arena.py          folders of results and the submission of the Speech Anti-Spoofing Arena
     calibrated.py     section: log-likelihood ratios fitted on dev scores, their costs, fusion of systems
     figures.py        figures for papers by matplotlib
     errors.py         section: the worst errors, with their recordings

@@ -19,6 +19,7 @@ from qamo import InputError
 from qamo.evaluation import breakdown
 from qamo.evaluation.breakdown import Factor, System
 from qamo.evaluation.intervals import N_RESAMPLES, SEED, Difference, Interval, Units, holm, units_of
+from qamo.report.arena import score_file
 from qamo.report.run_record import dev_threshold, run_of
 from qamo.trials.asv import read_legacy_coefficients
 from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
@@ -200,12 +201,14 @@ def labelled(texts: Sequence[str]) -> list[tuple[str, Path]]:
     """(label, file) of each argument.
 
     A file without a label is called by its run; else, or where another file is of that run, by its stem, with as many
-    folders as tell it apart.
+    folders as tell it apart. A folder of the Arena's results stands for the scores in it, and names them.
     """
     given = []
     for text in texts:
         label, separator, rest = text.partition("=")
-        given.append((label, Path(rest)) if separator and label and not Path(text).exists() else ("", Path(text)))
+        label, path = (label, Path(rest)) if separator and label and not Path(text).exists() else ("", Path(text))
+        file = score_file(path)
+        given.append((label if file == path else label or path.resolve().name, file))
     unlabelled = [path for label, path in given if not label]
     labels = [label or _called(path, unlabelled) for label, path in given]
     repeated = sorted(label for label in set(labels) if labels.count(label) > 1)

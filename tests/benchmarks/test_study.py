@@ -66,9 +66,10 @@ def test_the_table_is_that_of_real_runs_and_a_second_start_runs_nothing(corpus, 
 def test_every_cell_is_what_its_name_says(corpus):
     config = corpus / "config.yaml"
     cfgs = {name: study.cell(name, 2, config, {}).cfg for name in study.SYSTEMS}
-    assert len(cfgs) == 14
+    assert len(cfgs) == 15
     assert cfgs["qamo_measured"].data.quality.augmented == "predict"
     assert cfgs["asp_weighted"].model.distillmos.layers == "weighted"
+    assert cfgs["asp_layers"].model.distillmos.layers == [3, 4]
     assert {cfg.seed for cfg in cfgs.values()} == {2}
     assert len({cfg.run.feature_cache for cfg in cfgs.values()}) == 1
     assert cfgs["wce"].model.head == "wce"
@@ -101,6 +102,11 @@ def test_systems_that_are_equal_over_the_seeds_do_not_differ(corpus):
     assert (against["value"], against["p"], against["p_holm"]) == (0, 1, 1)
     assert -against["low"] == against["high"] > 0
     assert found["qamo"]["deviation"] == found["wce"]["deviation"] > 0
+    turned = study.compare(["wce", "qamo"], [1, 2], cells, "wce")
+    assert turned["reference"] == "wce"
+    assert turned["sets"]["wild"]["systems"].keys() == {"wce", "qamo"}
+    assert "to_reference" not in turned["sets"]["wild"]["systems"]["wce"]
+    assert turned["sets"]["wild"]["systems"]["qamo"]["to_reference"]["p"] == 1
 
 
 def test_a_config_that_is_not_there_is_a_sentence(tmp_path, capsys):

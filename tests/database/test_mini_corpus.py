@@ -194,6 +194,35 @@ def planned(tmp_path_factory):
     return sets, recipe.clips(sets, people, supply, pools, 7, True)
 
 
+def test_the_large_size_leaves_training_and_dev_set_as_they_are(tmp_path):
+    people = made_up_speakers(tmp_path)
+    pools = {pool: [f"{pool} {i}" for i in range(40)] for plan in recipe.FULL for pool in plan.pools.values()}
+    made = {}
+    for size in ("full", "large"):
+        _, sets = recipe.sets_for(size, people, pools)
+        counts = recipe.wanted(sets)
+        supply = {name: recipe.utterances(people[name], n, 7) for name, n in counts.items()}
+        made[size] = recipe.clips(sets, people, supply, pools, 7, True), counts
+    learned = {size: [c for c in clips if c.set_name in ("train", "dev")] for size, (clips, _) in made.items()}
+    assert learned["large"] == learned["full"]
+    assert made["large"][1]["maxim-ru"] == 4 * made["full"][1]["maxim-ru"]
+    of_maxim = [c.pieces for c in made["large"][0] if c.speaker == "maxim-ru" and c.bonafide]
+    assert len(of_maxim) == len(set(of_maxim))  # a short supply is shared out, and nothing is used twice
+
+
+def test_the_recording_without_a_sample_is_passed_over(tmp_path):
+    said, empty = tmp_path / "said.wav", tmp_path / recipe.EMPTY
+    soundfile.write(said, syllables(2.0), RATE)
+    empty.write_bytes(b"")
+    paths = (said, *(tmp_path / f"{n}.wav" for n in range(5)), empty)
+    for path in paths[1:-1]:
+        path.symlink_to(said)
+    found = recipe.utterances(speakers.Speaker("fish-v-nl", "nl", "vorbis", paths), 100, 7)
+    heard = {path for pieces in found for path, _, _ in pieces}
+    assert heard < set(paths[:-1])  # what is left at the end is shorter than a clip
+    assert len(heard) >= 4
+
+
 def test_training_and_dev_speakers_are_heard_nowhere_else(planned):
     _, clips = planned
     heard = {name: {c.speaker for c in clips if c.set_name == name} for name in {c.set_name for c in clips}}

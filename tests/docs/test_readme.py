@@ -204,6 +204,9 @@ ELSEWHERE = {
     "python database/prepare.py authors": (
         "test_authors.py::test_the_authors_own_files_land_where_commands_look prepare"
     ),
+    (
+        "python report.py results/InTheWild --keys database/ood_ds_keys/ITW -o report.html --arena meta.yaml qamo.yaml"
+    ): "test_submission.py::test_the_submission_has_the_benchmarks_fields_in_its_order arena",
     "python benchmarks/gpu.py": "test_gpu.py::test_the_script_runs_through_in_miniature_and_says_where_it_ran gpu",
     "python benchmarks/coverage.py": "test_coverage.py::test_the_tables_replace_what_stands_between_the_marks coverage",
     "make parity": "test_parity.py::test_equal_to_the_published_code parity",
