@@ -42,7 +42,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--predictor", default="distillmos")
     parser.add_argument("--extension", help="of the files, such as .flac; found out where not given")
-    parser.add_argument("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes (one a core)")
+    parser.add_argument("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="threads (one a core)")
     return parser
 
 

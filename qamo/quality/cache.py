@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import multiprocessing
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ from qamo.networks.cpu import malloc
 from qamo.progress import progress
 from qamo.quality.predictors import DistillMOSPredictor, build_predictor
 
-TASK_FILES = 8  # recordings that a process takes at a time
+TASK_FILES = 8  # recordings that a thread takes at a time
 
 
 class MOSCache:
@@ -73,11 +71,12 @@ def predict_files(paths: Sequence[Path], spec: str, *, jobs: int = 1, cache: Pat
 
     Args:
         spec: of the predictor, see `qamo.quality.predictors`.
-        jobs: processes; each holds a predictor and uses one thread. 1: this process.
+        jobs: threads that share the predictor, each with a recording of its own: networks run outside Python's lock,
+            and processes would each take a predictor's memory and start. 1: this thread.
         cache: file of earlier predictions.
 
     Raises:
-        InputError: a recording that cannot be decoded, a predictor that cannot be had, or a process that was lost.
+        InputError: a recording that cannot be decoded, or a predictor that cannot be had.
     """
     kept = MOSCache(cache, build_predictor(spec).identity)
     digests = [digest_of_file(path) for path in paths]
@@ -99,30 +98,23 @@ def digest_of_file(path: Path) -> str:
 def _predicted(
     tasks: list[list[tuple[str, Path]]], spec: str, jobs: int
 ) -> Iterator[Iterable[list[tuple[str, float]]]]:
-    """The predictions of each task, by this process or by `jobs` others."""
+    """The predictions of each task, by this thread or by `jobs` others."""
     predict = functools.partial(_predict_task, spec)
     if jobs == 1 or len(tasks) < 2:
         yield map(predict, tasks)
         return
-    # Spawned: a forked copy of a process that has used torch may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=_prepare_process)
+    malloc.keep_freed()
+    pool = ThreadPoolExecutor(min(jobs, len(tasks)), thread_name_prefix="MOS", initializer=_prepare_thread)
     try:
         yield pool.map(predict, tasks)
-    except BrokenProcessPool:
-        raise InputError(
-            "a process that predicted MOS was lost, killed perhaps for want of memory; start the same command again, "
-            "with fewer --jobs"
-        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare_process() -> None:
+def _prepare_thread() -> None:
     import torch
 
-    torch.set_num_threads(1)
-    malloc.keep_freed()
+    torch.set_num_threads(1)  # of this thread
 
 
 def _predict_task(spec: str, task: list[tuple[str, Path]]) -> list[tuple[str, float]]:

@@ -66,9 +66,9 @@ def test_scores_equal_those_of_the_package_called_file_by_file(recordings, score
     assert np.ptp(scores) > 0.05
 
 
-def test_the_number_of_processes_and_the_order_change_nothing(recordings, scores):
+def test_the_number_of_threads_and_the_order_change_nothing(recordings, scores):
     several = predict_files(recordings[::-1], "distillmos", jobs=2)
-    # processes use one thread, this one as many as torch likes
+    # each of them computes on one thread, this one on as many as torch likes
     np.testing.assert_allclose(several[::-1], scores, atol=1e-5)
 
 
