@@ -188,11 +188,7 @@ def command(args: argparse.Namespace) -> int:
         grid = over_sets.of_runs(args.runs, args.unit)
         sections.append(over_sets.section(grid, options))
     if run:
-        sections.append(training(run))
-        if args.embeddings and subject:
-            sections[-1].parts += embedding_charts(subject, run, args.audio, args.embeddings)
-        if run.settings:
-            sections[-1].parts.append(settings_table(run))
+        sections.append(of_run(args, run, subject))
     sections.append(sources(args, subject, run))
     entry = submission(args.arena[0], subject.systems[0]) if subject and args.arena else None
     title, subtitle = titles(args, subject, grid)
@@ -200,14 +196,20 @@ def command(args: argparse.Namespace) -> int:
     title = args.title or title
     compared = verdict(subject) if subject and len(subject.systems) > 1 else ""
     html = page(title, subtitle, sections, clips.by_id if clips else {}, subject=subject, verdict=compared)
-    page_path, *others = [
-        *write(args, title, subtitle, html, sections),
-        *write_further(args, subject, made, entry),
-    ]
+    page_path, *others = [*write(args, title, subtitle, html, sections), *write_further(args, subject, made, entry)]
     for path in others:
         print(path)
     say_saved(page_path, then=opening(page_path))
     return 0
+
+
+def of_run(args: argparse.Namespace, run: RunRecord, subject: Subject | None) -> Section:
+    section = training(run)
+    if args.embeddings and subject:
+        section.parts += embedding_charts(subject, run, args.audio, args.embeddings)
+    if run.settings:
+        section.parts.append(settings_table(run))
+    return section
 
 
 def titles(args: argparse.Namespace, subject: Subject | None, grid: over_sets.Grid | None) -> tuple[str, str]:

@@ -5,6 +5,7 @@ The one place where this room decodes sound.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def read(
     if hasattr(content, "__array__"):
         return load.Recording(_from_array(np.asarray(content), SAMPLE_RATE, name, channel), [])
     if hasattr(content, "read"):
-        content = content.read()
+        content = _content_of(content, name)
     if isinstance(content, (bytes, bytearray, memoryview)):
         return load.read(bytes(content), name=name, max_s=max_s, channel=channel)
     if isinstance(content, (str, os.PathLike)):
@@ -88,13 +89,22 @@ def expand(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             yield recording, ""
 
 
+def _content_of(file: BinaryIO, name: str) -> bytes:
+    if isinstance(file, io.TextIOBase):
+        raise InputError(f"{name}: expected a file opened with mode 'rb', found one opened for text")
+    try:
+        return file.read()
+    except (OSError, ValueError) as error:  # closed, or not opened for reading
+        raise InputError(f"{name}: cannot be read ({error})") from None
+
+
 def _from_array(samples: np.ndarray, rate: float, name: str, channel: Channel) -> list[np.ndarray]:
     if samples.ndim not in (1, 2) or not samples.size or (samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS):
         raise InputError(f"{name}: expected samples (T,) or (T, channels), found shape {samples.shape}")
     if samples.dtype.kind not in "fiu":
         raise InputError(f"{name}: expected real samples, found {samples.dtype}")
-    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
-        raise InputError(f"{name}: expected a rate of {RATES_HZ[0]:,} to {RATES_HZ[1]:,} Hz, found {rate}")
+    if np.asarray(rate).dtype.kind not in "fiu" or not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise InputError(f"{name}: expected a rate of {RATES_HZ[0]:,} to {RATES_HZ[1]:,} Hz, found {rate!r}")
     wave = samples.astype(np.float32)
     if samples.dtype.kind in "iu":
         full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1)

@@ -20,6 +20,11 @@ from qamo.inference.judge import Judgement
 ROOT = Path(__file__).parents[2]
 
 
+def closed(file):
+    file.close()
+    return file
+
+
 @pytest.fixture(scope="module")
 def judge(trained_run):
     return open_judge(trained_run)
@@ -109,6 +114,9 @@ def test_threads_may_share_it(judge, clips):
         (np.ones(1_000, complex), "expected real samples, found complex128"),
         ((16_000, np.zeros(1_000)), r"\(array, rate\), found tuple"),
         ((np.zeros(1_000), 2), "expected a rate"),
+        ((np.zeros(1_000), "16000"), "found '16000'"),
+        (closed(io.BytesIO()), "cannot be read .* closed file"),
+        (io.StringIO("text"), "opened with mode 'rb', found one opened for text"),
         (7, "found int"),
     ],
 )

@@ -57,7 +57,7 @@ class Job:
                 )
             )  # fmt: skip
 
-    def ends(self, timeout: float = 120) -> list[tuple[int, str]]:
+    def ends(self, timeout: float = 400) -> list[tuple[int, str]]:
         try:
             said = [process.communicate(timeout=timeout)[1] for process in self.processes]
         finally:
@@ -124,7 +124,7 @@ def test_a_second_signal_ends_a_process_that_waits_and_a_silent_one_is_named(bui
         job = Job(words, words, QAMO_SILENT_S="300" if by_hand else "10")
         first, second = job.processes
         written = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while (not metrics.exists() or metrics.stat().st_mtime_ns == written) and time.monotonic() < deadline:
             time.sleep(0.1)
         second.send_signal(signal.SIGSTOP)
@@ -134,7 +134,7 @@ def test_a_second_signal_ends_a_process_that_waits_and_a_silent_one_is_named(bui
                 for _ in range(2):
                     first.send_signal(signal.SIGTERM)
                     time.sleep(1)
-            said = first.communicate(timeout=60)[1]
+            said = first.communicate(timeout=200)[1]
         finally:
             second.kill()
             first.kill()
