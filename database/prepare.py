@@ -74,9 +74,7 @@ def build_parser() -> Parser:
         "--speakers", choices=SPEAKERS, default="auto", help="what tells them: folders, a prefix of the file's name"
     )
     own.add_argument("--no-mos", action="store_true", help="predict none: heads that look at quality cannot be trained")
-    own.add_argument(
-        "--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes that predict MOS"
-    )
+    own.add_argument("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="threads that predict MOS")
     return parser
 
 

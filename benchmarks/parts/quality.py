@@ -79,7 +79,7 @@ def table(part: dict[str, Any]) -> list[str]:
         ratio = f"{part[PACKAGE]['s'] / found['s']:.2f}{spread}"
         rows.append([name, f"{found['s']:.3f}", ratio, gap, f"{10_000 * found['s'] / 60:.0f} min"])
     return [
-        f"**MOS**, {part['n_files']} files of 4 to 4.8 s, a process a core, start included; the package is called "
+        f"**MOS**, {part['n_files']} files of 4 to 4.8 s, a thread a core, start included; the package is called "
         f"file by file on {part['n_by_package']} of them (load {part['load']:.1f}, {part['rounds']} rounds)",
         "",
         *markdown(["", "s a file", "ratio", "largest difference", "10,000 files"], rows),

@@ -35,7 +35,7 @@ class Predictor(Protocol):
 
 @functools.lru_cache(1)
 def build_predictor(spec: str) -> Predictor:
-    """The predictor that `spec` names; the last one is kept, so that each task of a process need not load it.
+    """The predictor that `spec` names; the last one is kept, so that tasks need not load it anew.
 
     Raises:
         InputError: an unknown spec, a missing model file, or a package that is not installed.
