@@ -1,4 +1,4 @@
-"""Quality labels: predict_mos.py with a process a core, beside DistillMOS's own package called file by file."""
+"""Quality labels: predict_mos.py with a thread a core, beside DistillMOS's own package called file by file."""
 
 from __future__ import annotations
 
