@@ -122,6 +122,7 @@ def test_without_a_calibration_the_page_says_what_a_score_is(trained_run, tmp_pa
     about = judging.Judging(None, settings).about()
     assert about["band"] is None
     assert "not a probability" in about["meaning"][0]
+    assert str(tmp_path) not in str(about)  # clients hear no path of this computer
     assert settings.rule == Rule(skip_pauses=True, batch_size=4)
 
 
