@@ -20,6 +20,7 @@ from qamo.inference import judging
 from qamo.inference.guard import Access
 from qamo.inference.judge import Rule, judge
 from tests.support import reports
+from tests.support.proxy import PREFIX, proxy_to
 from tests.support.reports import check_stops, needs_browser, tabbed_through, to_top
 from tests.support.serving import serving, stand_in
 
@@ -226,4 +227,21 @@ def test_the_page_of_a_server_with_a_token_has_it_from_its_address(browser, clip
         until(watched.tab, "!document.querySelector('#result').hidden")
         assert watched.complaints == []
         assert not any(token in url.partition("#")[0] for url in watched.requested)
+        watched.context.close()
+
+
+@needs_browser
+def test_behind_a_proxy_the_page_asks_for_nothing_beyond_its_path(browser, clip):
+    token = "a-secret-of-some-length"
+    with stand_in(access=Access(token=token), root_path=PREFIX) as server, proxy_to(server.port) as port:
+        url = f"http://127.0.0.1:{port}{PREFIX}/"
+        watched = Watched(browser, f"{url}#token={token}")
+        watched.tab.set_input_files("#file", clip)
+        until(watched.tab, "!document.querySelector('#result').hidden")
+        assert watched.complaints == []
+        assert [
+            asked
+            for asked in watched.requested
+            if not asked.startswith((url, "data:", f"blob:http://127.0.0.1:{port}/"))
+        ] == []
         watched.context.close()
