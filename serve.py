@@ -91,7 +91,7 @@ def tell(args: argparse.Namespace, port: int, token: str | None, *, is_local: bo
     elif not is_local:
         print("serve.py: open to everyone who reaches this address; there is no password", file=sys.stderr)
     if args.open:
-        webbrowser.open(url + (f"#token={token}" if token else ""))
+        webbrowser.open(url)  # without the token: other users see how the browser is started
 
 
 def limits_of(args: argparse.Namespace) -> Limits:

@@ -33,6 +33,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Server": "qamo",
 }
+TOKEN_NEEDED = "a token is needed: Authorization: Bearer TOKEN; for the page, #token=TOKEN at the end of its address"
 DRAIN_S = 30.0  # to read what a refused client is still sending, so that it hears why
 
 
@@ -111,7 +112,7 @@ class Guard:
         if self.access.token is not None and path_of(scope) not in self.open_paths:
             kind, _, given = headers.get("Authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), self.access.token.encode()):
-                return HTTPStatus.UNAUTHORIZED, "a token is needed: Authorization: Bearer TOKEN"
+                return HTTPStatus.UNAUTHORIZED, TOKEN_NEEDED
         return None, ""
 
 

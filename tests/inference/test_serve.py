@@ -18,7 +18,7 @@ import soundfile
 
 import serve
 from qamo.audio.load import load
-from qamo.inference import judging
+from qamo.inference import guard, judging
 from qamo.inference.guard import Access
 from qamo.inference.judge import Rule, judge
 from tests.support import reports
@@ -232,6 +232,16 @@ def test_the_page_of_a_server_with_a_token_has_it_from_its_address(browser, clip
         until(watched.tab, "!document.querySelector('#result').hidden")
         assert watched.complaints == []
         assert not any(token in url.partition("#")[0] for url in watched.requested)
+        watched.context.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("end", ["", "#token=another-than-the-servers"])
+def test_who_has_no_token_reads_where_to_put_it(browser, end):
+    with stand_in(access=Access(token="a-secret-of-some-length")) as server:
+        watched = Watched(browser, f"http://127.0.0.1:{server.port}/{end}")
+        assert watched.tab.text_content("#problem") == guard.TOKEN_NEEDED
+        assert watched.tab.text_content("#limits") == ""
         watched.context.close()
 
 

@@ -9,6 +9,7 @@ const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStar
 let about = null, url = null, saved = null, shown = null, turn = 0;
 
 fetch("about").then((r) => r.json()).then((found) => {
+  if (found.error) return complain(found.error);
   about = found;
   about.band &&= [about.band[0] ?? -Infinity, about.band[1] ?? Infinity];
   $("limits").textContent =
