@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
+import inspect
 import io
 import os
+import re
 import subprocess
 import sys
 import typing
@@ -19,7 +22,7 @@ import soundfile
 import qamo
 from qamo import InputError
 from qamo.inference.api import Judge, open_judge
-from qamo.inference.judge import Judgement
+from qamo.inference.judge import Judgement, Rule, Window
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +85,56 @@ def test_a_judgement_has_the_attributes_of_the_json(judge, clips):
     assert 0 < found.bandwidth_hz <= 8_000
     assert found.clipped_ratio == 0.0
     assert 0 < found.speech_ratio <= 1
+
+
+def test_the_page_names_every_attribute_and_every_setting():
+    page = (ROOT / "docs" / "inference.md").read_text()
+    outputs = page.partition("`--csv` a line: ")[2].partition(". What is not known")[0]
+    assert set(re.findall(r"`(\w+)`", outputs)) == {
+        *(field.name for field in dataclasses.fields(Judgement)),
+        *(field.name for field in dataclasses.fields(Window)),
+    }
+    settings = page.partition("Its settings are ")[2].partition(", as the flags")[0]
+    keywords = set(inspect.signature(open_judge).parameters) - {"path", "settings"}
+    assert set(re.findall(r"`(\w+)`", settings)) == keywords | {field.name for field in dataclasses.fields(Rule)}
+
+
+def test_one_channel_of_an_array_or_a_file_is_that_channel(judge, clips):
+    (left, _), (right, _) = (soundfile.read(path, dtype="float32") for path in clips[:2])
+    both = np.stack([left[:8_000], right[:8_000]], 1)
+    memory = io.BytesIO()
+    soundfile.write(memory, both, 16_000, format="WAV", subtype="FLOAT")
+    for form in (both, (both, 16_000), memory.getvalue()):
+        for k, channel in enumerate(("left", "right")):
+            expected = judge(both[:, k]).score
+            assert judge(form, channel=channel).score == pytest.approx(expected, abs=1e-6)
+            assert judge.channels(form)[k].score == pytest.approx(expected, abs=1e-6)
+        assert judge(form).score == pytest.approx(judge(both.mean(axis=1)).score, abs=1e-5)
+
+
+def test_many_are_taken_as_they_are_needed(judge, clips):
+    n_taken = 0
+
+    def recordings():
+        nonlocal n_taken
+        for _ in range(1_000):
+            n_taken += 1
+            yield clips[0]
+
+    assert next(judge.each(recordings())).error is None
+    assert n_taken < 100  # those of a batch
+
+
+def test_a_calibration_may_lie_elsewhere(judge, trained_run, clips, tmp_path):
+    (tmp_path / "model.pt").write_bytes((trained_run / "model.pt").read_bytes())
+    assert open_judge(tmp_path)(clips[0]).llr is None
+    found = open_judge(tmp_path, calibration=str(trained_run / "calibration.json"))(clips[0])
+    assert found.llr == judge(clips[0]).llr
+
+
+def test_quality_is_predicted_where_it_is_asked_for(judge, trained_run, clips):
+    assert judge(clips[0]).mos is None
+    assert 1 <= open_judge(trained_run, mos=True)(clips[0]).mos <= 5
 
 
 def test_many_are_judged_in_order_and_one_odd_one_does_not_stop_them(judge, clips, tmp_path):
