@@ -170,6 +170,7 @@ def build_app(worker: Worker, limits: Limits, access: Access, *, log: bool = Fal
 
     app = FastAPI(
         title="QAMO", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what a generated client calls its functions
         description="Is a recording of speech bona fide or spoofed?",
     )  # fmt: skip
     app.state.service = service
@@ -222,7 +223,7 @@ def _add_api(app: FastAPI, service: Service, *, needs_token: bool) -> None:
     bearer = [Security(HTTPBearer(auto_error=False))] if needs_token else []
     binary = {"schema": {"type": "string", "format": "binary"}}
     form = {"schema": {"type": "object", "required": ["file"], "properties": {"file": binary["schema"]}}}
-    content = {"application/octet-stream": binary, "audio/*": binary, "multipart/form-data": form}
+    content = {"application/octet-stream": binary, "multipart/form-data": form}  # any other type is taken for the first
 
     @app.post(
         "/v1/judge",
@@ -231,7 +232,7 @@ def _add_api(app: FastAPI, service: Service, *, needs_token: bool) -> None:
         responses={200: {"model": Judgement | Channels}, **ERRORS},
         openapi_extra={"requestBody": {"required": True, "content": content}},
     )
-    async def judge_v1(
+    async def judge(
         request: Request,
         x_name: Annotated[str | None, Header(description="what to call a raw body")] = None,
         channel: Annotated[Channel, Query(description="each: a list `channels` with a judgement for each")] = "mix",

@@ -89,7 +89,9 @@ def test_the_description_says_what_is_answered(server):
     assert Detector.model_validate(about).window_seconds == 0.5
     for path in ("/v1/judge", "/none"):
         assert set(json.loads(server.ask(path=path)[1])) == set(Problem.model_fields)
-    assert "security" not in schema["paths"]["/v1/judge"]["post"]
+    operations = [operation for path in schema["paths"].values() for operation in path.values()]
+    assert [operation["operationId"] for operation in operations] == ["judge", "detector", "healthz"]
+    assert not any("security" in operation for operation in operations)
 
 
 def test_a_client_made_from_the_description_sends_the_token_and_asks_the_proxy(guarded):
