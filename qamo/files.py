@@ -304,8 +304,8 @@ def holding(folder: Path, *, doing: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / ".holder"
     try:
-        # Forked loading processes must not inherit the lock, or it would outlive a killed run by some seconds.
-        lock = FileLock(folder / ".lock", blocking=False)
+        # Forked loading processes drop the lock they inherit as they begin: after a kill, a moment later.
+        lock = FileLock(folder / ".lock", timeout=1)
         lock.acquire()
     except Timeout:
         said = holder.read_text(encoding="utf-8").strip() if holder.is_file() else ""
