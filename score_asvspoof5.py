@@ -16,14 +16,13 @@ rejects, where the definition has the share that it accepts. Here the definition
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qamo.command import Parser, run_command, say_saved
+from qamo.command import STDOUT, Parser, add_form, deliver, run_command, say_saved
 from qamo.evaluation.asvspoof5 import Set, read_set, table
-from qamo.files import write_text
+from qamo.files import json_text
 
 
 def build_parser() -> Parser:
@@ -32,7 +31,7 @@ def build_parser() -> Parser:
     parser.add_argument("keys", type=Path, help="protocol or key of the set")
     parser.add_argument("--official", action="store_true", help="min t-DCF with the official package's mistake")
     parser.add_argument("--pooled", action="store_true", help="no tables by condition")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures with all digits")
+    add_form(parser, "json", "all figures with all digits")
     return parser
 
 
@@ -52,9 +51,10 @@ def command(args: argparse.Namespace) -> int:
         for name, found_table in tables.items():
             lines += _table(name, *found_table)
     if args.json:
-        write_text(args.json, json.dumps(_as_json(found, tables), indent=2) + "\n")
-    print("\n".join(lines))
-    say_saved(*[args.json] * bool(args.json))
+        deliver(json_text(_as_json(found, tables)), args.json)
+    if args.json != STDOUT:
+        print("\n".join(lines))
+        say_saved(*[args.json] * bool(args.json))
     return 0
 
 

@@ -66,7 +66,7 @@ def command(args: argparse.Namespace) -> int:
         raise InputError(f"the server needs FastAPI and uvicorn ({error}); pip install 'qamo[serve]'") from None
     limits, worker, is_local = limits_of(args), Worker(settings_of(args)), api_server.is_loopback(args.host)
     token = token_of(args, is_needed=not is_local or bool(args.allow_host))
-    access = api_server.Access(is_local, tuple(args.allow_host), token)
+    access = api_server.Access(is_local, hosts_of(args), token)
     listening = listen(args.host, args.port)
     try:
         worker.open()
@@ -103,6 +103,17 @@ def limits_of(args: argparse.Namespace) -> Limits:
     if args.root_path and (not args.root_path.startswith("/") or args.root_path.endswith("/")):
         raise InputError(f"--root-path: expected a path like /detector, found {args.root_path!r}")
     return Limits(int(args.max_mb * 1e6), args.places)
+
+
+def hosts_of(args: argparse.Namespace) -> tuple[str, ...]:
+    """The names of proxies, as a Host header has them: without the port, in small letters."""
+    from qamo.inference.guard import host_of  # the extra again
+
+    names = [host_of([text]) for text in args.allow_host]
+    for text, name in zip(args.allow_host, names):
+        if name is None:
+            raise InputError(f"--allow-host: expected a name like speech.example.org, found {text!r}")
+    return tuple(name for name in names if name)
 
 
 def settings_of(args: argparse.Namespace) -> Settings:

@@ -49,7 +49,7 @@ Fit = Callable[..., Callable[..., np.ndarray]]  # features and labels of trainin
 def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("baselines.py", __doc__)
     parser.add_argument("--config", type=Path, default=ROOT / "database" / "mini.yaml")
-    parser.add_argument("--json", type=Path, help="write the EERs here")
+    parser.add_argument("-o", "--output", "--json", type=Path, metavar="FILE", help="write the EERs there, as JSON")
     return run_command(parser, command, argv)
 
 
@@ -77,8 +77,8 @@ def command(args: argparse.Namespace) -> int:
             eers[system][name] = 100 * float(equal_error_rate(scores[labels], scores[~labels]).eer)
     rows = [[system, *(f"{eer:.1f}" for eer in row.values())] for system, row in eers.items()]
     print("\n".join(table(["EER %", *list(waves)[1:]], rows, rule="---:")))
-    if args.json:
-        write_json(args.json, eers)
+    if args.output:
+        write_json(args.output, eers)
     return 0
 
 

@@ -16,6 +16,10 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from qamo.command import Parser, run_command  # noqa: E402
+
 PICTURE, PAGE = ROOT / "docs" / "architecture.svg", ROOT / "docs" / "architecture.md"
 MARKS = ("<!-- rooms: written by docs/architecture.py -->", "<!-- end of rooms -->")
 
@@ -198,9 +202,12 @@ def page() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("architecture.py", __doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if something is out of date")
-    args = parser.parse_args(argv)
+    return run_command(parser, command, argv)
+
+
+def command(args: argparse.Namespace) -> int:
     wanted = {PICTURE: picture(), PAGE: page()}
     stale = [file for file, text in wanted.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
     if args.check:

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from qamo.command import Parser, run_command  # noqa: E402
 from qamo.config.parts import QAMOConfig  # noqa: E402
 
 PICTURE = ROOT / "docs" / "method.svg"
@@ -116,9 +117,13 @@ def picture() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("method.py", __doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if it is out of date")
-    if parser.parse_args(argv).check:
+    return run_command(parser, command, argv)
+
+
+def command(args: argparse.Namespace) -> int:
+    if args.check:
         return 0 if PICTURE.exists() and PICTURE.read_text(encoding="utf-8") == picture() else 1
     PICTURE.write_text(picture(), encoding="utf-8")
     return 0

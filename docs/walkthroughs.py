@@ -8,15 +8,20 @@ beyond the first 14 become one line `...`. Some minutes; `make demo DEMO=quick` 
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-PAGE = Path(__file__).with_suffix(".md")
-ROOT = PAGE.parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from qamo.command import Parser, run_command  # noqa: E402
+
+PAGE = ROOT / "docs" / "walkthroughs.md"
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MOST_LINES, MOST_LETTERS = 14, 150
 
@@ -55,9 +60,14 @@ def in_shell(command: str) -> str:
     return done.stdout.replace(f"{ROOT}/", "")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(Parser("walkthroughs.py", __doc__), command, argv)
+
+
+def command(args: argparse.Namespace) -> int:
     PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), in_shell), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -28,7 +28,9 @@ class QAMO(SimpleAntiSpoofingModel):  # type: ignore[misc, unused-ignore]
         self.judge = open_judge(os.environ["QAMO_DETECTOR"])  # a run, a checkpoint, an exported folder, an .onnx file
 
     def score(self, audio: np.ndarray, sr: int) -> float:
-        return self.judge((audio, sr)).score
+        score = self.judge((audio, sr)).score
+        assert score is not None  # what has none raises
+        return score
 
     def unload(self) -> None:
         del self.judge

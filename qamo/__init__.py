@@ -1,6 +1,8 @@
 """The parts of QAMO, quality-aware multi-centroid one-class learning for speech deepfake detection.
 
 from qamo import open_judge  # a trained detector, to judge recordings with
+
+Its types for editors and checkers: __init__.pyi.
 """
 
 from __future__ import annotations
@@ -20,6 +22,6 @@ class InputError(Exception):
 
 
 def __getattr__(name: str) -> Any:
-    if name == "open_judge":  # by name, when it is asked for: the ground imports no room
-        return importlib.import_module("qamo.inference.api").open_judge
+    if name in ("open_judge", "Judge", "Judgement"):  # when they are asked for: the ground imports no room
+        return getattr(importlib.import_module("qamo.inference.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,8 +27,9 @@ from types import TracebackType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from qamo import InputError, __version__
-from qamo.files import from_here
+from qamo.files import from_here, write_text
 
+STDOUT = Path("-")
 N = TypeVar("N", int, float)
 DONE, CLOSED_PIPE, INPUT_ERROR, STOPPED = 0, 1, 2, 130
 
@@ -111,6 +112,22 @@ def number(kind: type[N], low: float, high: float) -> Callable[[str], N]:
         raise argparse.ArgumentTypeError(f"expected {what} from {low:,} to {high:,}, found {text:.40}")
 
     return read
+
+
+def add_form(parser: Parser, form: str, content: str) -> None:
+    """A flag for another form of a command's figures, on standard output as `--json` of inference.py, or in a file."""
+    parser.add_argument(
+        f"--{form}", nargs="?", type=Path, const=STDOUT, metavar="FILE",
+        help=f"{content}, in place of the tables; with FILE: beside them, into that file",
+    )  # fmt: skip
+
+
+def deliver(text: str, path: Path) -> None:
+    """Write what `add_form` asked for."""
+    if path == STDOUT:
+        print(text, end="")
+    else:
+        write_text(path, text)
 
 
 def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None) -> int:

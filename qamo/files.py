@@ -227,9 +227,14 @@ def as_cell(value: Any) -> Any:
     return value if _NUMBER.fullmatch(value) else f"'{value}"
 
 
+def json_text(value: Any) -> str:
+    """`value` as indented JSON."""
+    return json.dumps(value, indent=2, sort_keys=False, allow_nan=True) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON in one step."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=False, allow_nan=True) + "\n")
+    write_text(path, json_text(value))
 
 
 def sha256(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import textwrap
 from pathlib import Path
 
 from qamo import InputError
@@ -30,8 +32,7 @@ def fetch(name: str, *choices: tuple[str, ...], optional: tuple[str, ...] = ()) 
         InputError: the hub cannot be reached, or has no such repository or file.
     """
     try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HTTPError
+        from huggingface_hub import errors, hf_hub_download
     except ImportError:
         raise InputError(
             f"{name}: no such file, and huggingface_hub is not installed; pip install 'qamo[train]'"
@@ -39,26 +40,40 @@ def fetch(name: str, *choices: tuple[str, ...], optional: tuple[str, ...] = ()) 
 
     def first_of(files: tuple[str, ...]) -> str:
         for file in files[:-1]:
-            try:
+            with contextlib.suppress(errors.EntryNotFoundError):  # there, or offline in the cache
                 return hf_hub_download(name, file)
-            except EntryNotFoundError:  # there, or offline in the cache
-                continue
         return hf_hub_download(name, files[-1])
 
     try:
         found = [first_of(files) for files in choices]
         for file in optional:
-            try:
+            with contextlib.suppress(errors.EntryNotFoundError):
                 hf_hub_download(name, file)
-            except EntryNotFoundError:
-                continue
-    except (OSError, ValueError, HTTPError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise InputError(
-            f"{name}: no such file, and it cannot be fetched from the Hugging Face hub ({reason}); where there is a "
-            f"network, download https://huggingface.co/{name}, copy it here and give its path"
-        ) from None
+    except (OSError, ValueError, errors.HTTPError) as error:
+        raise InputError(f"{name}: no such file, and {_why(name, error)}") from None
     return Path(found[0]).parent
+
+
+def _why(name: str, error: Exception) -> str:
+    """Why a repository's files cannot be had, and what to do."""
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/{name}"
+    if isinstance(error, errors.GatedRepoError):
+        return f"its owner gives access on request; ask at {page}, then `hf auth login`"
+    refused = isinstance(error, errors.HfHubHTTPError) and error.response.status_code == 401
+    if refused or isinstance(error, errors.RepositoryNotFoundError):
+        return "the Hugging Face hub has no such repository, or it is private; check the name, or `hf auth login`"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return (
+            "the Hugging Face hub cannot be reached and its cache does not hold it; where there is a network, download "
+            f"{page}, copy it here and give its path"
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        url = str(getattr(getattr(error, "response", None), "url", ""))
+        return f"{page} has no {url.rpartition('/')[2]}, so it is of another kind; check the name"
+    reason = textwrap.shorten(str(error) or type(error).__name__, 160)
+    return f"it cannot be fetched from the Hugging Face hub ({reason}); download {page} and give its path"
 
 
 def local(path: str | os.PathLike[str]) -> Path:

@@ -56,6 +56,11 @@ def progress(
             log.info("%s: %d of %s %s, %s%s", label, done, total or "?", _several(unit), speed, remaining)
 
 
+NOISY = (
+    "torch.distributed", "urllib3", "httpx", "httpx2", "lightning_fabric", "lightning", "matplotlib", "transformers",
+)  # fmt: skip
+
+
 def is_first_process() -> bool:
     """Whether this is the one of several processes that speaks for all."""
     ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))  # of torchrun, srun, Lightning
@@ -67,8 +72,9 @@ def start_log(path: Path | None = None, *, verbose: bool = True) -> None:
     root = logging.getLogger()
     root.setLevel(logging.INFO if verbose and is_first_process() else logging.WARNING)
     logging.captureWarnings(True)
-    for noisy in ("torch.distributed", "urllib3", "lightning_fabric", "lightning", "matplotlib", "transformers"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("huggingface_hub").propagate = False  # it prints by itself
     if not any(isinstance(h, _Stderr) for h in root.handlers):
         screen = _Stderr()
         screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -56,7 +56,13 @@ def endpoint(folder, weights):
         def answer(self):
             place = re.fullmatch(rf"/owner/(detector|weights)/resolve/(?:main|{COMMIT})/([\w.]+)", self.path)
             file = {"detector": folder, "weights": weights}[place[1]] / place[2] if place else folder
-            if not place:
+            if self.path.startswith("/owner/private/"):
+                self.refuse("", 401)
+            elif self.path.startswith("/owner/gated/"):
+                self.refuse("GatedRepo", 403)
+            elif self.path.startswith("/owner/other/"):
+                self.refuse("EntryNotFound")
+            elif not place:
                 self.refuse("RepoNotFound")
             elif not file.is_file():
                 self.refuse("EntryNotFound")
@@ -70,10 +76,11 @@ def endpoint(folder, weights):
                 if self.command == "GET":
                     self.wfile.write(body)
 
-        def refuse(self, why):
-            self.send_response(404)
-            self.send_header("X-Error-Code", why)
-            self.send_header("X-Error-Message", why)
+        def refuse(self, why, status=404):
+            self.send_response(status)
+            if why:
+                self.send_header("X-Error-Code", why)
+                self.send_header("X-Error-Message", why)
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -118,13 +125,40 @@ def test_the_weights_of_another_program_judge_by_their_hub_name(endpoint, weight
     assert fetched.stdout.replace("weights,", "model.safetensors,") == here.stdout
 
 
-@pytest.mark.parametrize("more", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["absent", "offline"])
-def test_what_cannot_be_fetched_is_a_sentence(endpoint, built_corpus, tmp_path, more):
-    variables = {"HF_ENDPOINT": endpoint[0], "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", **more}
+ABSENT = "the Hugging Face hub has no such repository, or it is private; check the name, or `hf auth login`"
+SAID = {  # a repository -> the end of the sentence
+    "owner/none": ABSENT,
+    "owner/private": ABSENT,
+    "owner/gated": "its owner gives access on request; ask at https://huggingface.co/owner/gated, then `hf auth login`",
+    "owner/other": "https://huggingface.co/owner/other has no model.safetensors, so it is of another kind; check the name",
+}
+OFFLINE = (
+    "the Hugging Face hub cannot be reached and its cache does not hold it; where there is a network, download "
+    "https://huggingface.co/{name}, copy it here and give its path"
+)
+
+
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_what_cannot_be_fetched_is_a_sentence_that_says_why_and_what_to_do(endpoint, tmp_path, offline):
+    code = (
+        "import sys\nfrom qamo import InputError, hub\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: hub.local(name)\n    except InputError as error: print(error)"
+    )
+    variables = {"HF_ENDPOINT": endpoint[0], "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": offline}
+    command = [sys.executable, "-c", code, *SAID]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{name}: no such file, and {OFFLINE.format(name=name) if offline == '1' else said}"
+        for name, said in SAID.items()
+    ]
+
+
+def test_the_command_says_it_in_one_line(endpoint, built_corpus, tmp_path):
+    variables = {"HF_ENDPOINT": endpoint[0], "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
     done = judge("owner/none", built_corpus / "wild" / "0.wav", **variables)
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith("inference.py: owner/none: no such file, and it cannot be")
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (2, f"inference.py: owner/none: no such file, and {SAID['owner/none']}\n")
 
 
 @pytest.mark.parametrize(

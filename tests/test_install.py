@@ -40,6 +40,7 @@ def test_the_wheel_holds_every_room():
     listed = set(re.findall(r'^    "(qamo[a-z_.]*)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
     rooms = {".".join(p.parent.relative_to(ROOT).parts) for p in ROOT.glob("qamo/**/__init__.py")}
     assert listed == rooms | {"qamo.commands"}
+    assert '"qamo" = ["py.typed", "*.pyi"]' in (ROOT / "pyproject.toml").read_text()
 
 
 def lock() -> list[tuple[Requirement, int]]:

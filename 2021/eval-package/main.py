@@ -30,7 +30,7 @@ from conditions import COLUMNS, POOLED, ROWS, Condition, key_columns, passing  #
 
 from eval_metrics import EER, det_of_sorted, eer_of_det, score_warnings, tdcf_of_det  # noqa: E402
 from qamo import InputError, files  # noqa: E402
-from qamo.command import Parser, run_command  # noqa: E402
+from qamo.command import STDOUT, Parser, add_form, deliver, run_command  # noqa: E402
 from qamo.evaluation import tdcf  # noqa: E402
 from qamo.evaluation.intervals import LEVEL, N_RESAMPLES, SEED, UNITS, Interval, Units, eer_interval, units_of  # noqa: E402
 from qamo.trials import asv, tables  # noqa: E402
@@ -128,8 +128,8 @@ def build_parser() -> Parser:
         "--asv-score-file", type=Path, help="ASV scores for --recompute-c012, instead of the organisers'"
     )
     parser.add_argument("--c012-path", help="file of t-DCF coefficients to read, or to write with --recompute-c012")
-    parser.add_argument("--json", type=Path, help="write the tables with full precision, and the pooled EER's interval")
-    parser.add_argument("--csv", type=Path, help="the same, a line for each cell")
+    add_form(parser, "json", "all digits, and the pooled EER's interval")
+    add_form(parser, "csv", "the same, a line for each cell")
     parser.add_argument("--unit", choices=UNITS, help="what that interval resamples (default: speakers, or trials)")
     return parser
 
@@ -159,13 +159,14 @@ def command(args: argparse.Namespace) -> int:
     result = compute_tables(track, trials, c012)
     for warning in warnings_of(trials, result):
         note(warning)
-    print(official_output.report(track, result.eer, result.min_tdcf, c012_path, recomputed=args.recompute_c012), end="")
-    if args.json or args.csv:
-        interval = pooled_interval(trials)
-        if args.json:
-            files.write_json(args.json, as_json(args, trials, result, interval))
-        if args.csv:
-            files.write_text(args.csv, as_csv(track, result, interval))
+    if STDOUT not in (args.json, args.csv):
+        report = official_output.report(track, result.eer, result.min_tdcf, c012_path, recomputed=args.recompute_c012)
+        print(report, end="")
+    interval = pooled_interval(trials) if args.json or args.csv else None
+    if args.json:
+        deliver(files.json_text(as_json(args, trials, result, interval)), args.json)
+    if args.csv:
+        deliver(as_csv(track, result, interval), args.csv)
     return 0
 
 

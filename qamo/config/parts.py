@@ -261,6 +261,13 @@ class ModelConfig(Section):
             raise ValueError(f"expected {' or '.join(known)}, found {value!r}")
         return value
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> Any:
+        schema = handler(core_schema)  # for editors: the names that fit
+        for part in KINDS:
+            handler.resolve_ref_schema(schema)["properties"][part]["enum"] = cls.choices(part)
+        return schema
+
     @property
     def reads_quality(self) -> bool:
         """Whether the head's loss looks at quality classes; one of a kind unknown here is taken to."""

@@ -13,6 +13,7 @@ ONNX file. Knows nothing of `report`. Imports PyTorch only where a PyTorch detec
     timeline.py      score over time as a picture
     flags.py         the flags that inference.py and serve.py share
     api_server.py    the server: the page and the API
+    answers.py       what the API answers, as its description has it
     guard.py         who may ask the server, and what each answer carries
     worker.py        the judging process, as the server sees it
     judging.py       the judging process, from within

@@ -8,6 +8,7 @@ judge("clip.wav").score
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,8 @@ class Judge:
         Raises:
             InputError: it cannot be read, or the detector gives no finite score.
         """
+        if channel == "each":
+            raise InputError("channel: expected mix, left or right, found 'each'; `channels` judges each by itself")
         heard = recordings.read(recording, channel=channel)
         return judge(heard, self.scorer, self.rule, path=recordings.name_of(recording), predict_mos=self.predict_mos)
 
@@ -53,7 +56,12 @@ class Judge:
 
         Windows of several short recordings pass the detector together, so that a score may differ from that of the
         recording alone by rounding.
+
+        Raises:
+            InputError: it is one recording.
         """
+        if isinstance(items, (str, bytes, bytearray, os.PathLike)):
+            raise InputError(f"expected several recordings, such as a list of them, found one, {items!r:.60}")
         waiting: list[Judgement | tuple[str, Heard]] = []
         n_samples = 0
         for item in items:

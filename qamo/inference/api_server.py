@@ -15,19 +15,21 @@ from typing import Annotated, Any
 
 import h11
 import uvicorn
-from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi import FastAPI, Header, HTTPException, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qamo import InputError, __version__
 from qamo.audio.mixing import Channel
+from qamo.inference.answers import ERRORS, NOT_HERE, Channels, Detector
 from qamo.inference.guard import Access, Guard, drain, is_loopback
 from qamo.inference.judge import Judgement
 from qamo.inference.judging import Limits
-from qamo.inference.worker import Report, Worker
+from qamo.inference.worker import Down, Report, Worker
 
 ASSETS = Path(__file__).parent / "assets"
 # All that can be read through the server: fixed names, read once at the start.
@@ -46,16 +48,6 @@ UPLOAD_S = 120.0  # for its body
 MAX_DRAIN_FACTOR = 8  # refused uploads up to this many times the limit are read and discarded; larger ones are cut off
 MAX_CONNECTIONS = 256
 PAGE_ONLY = ("low", "high")  # the envelope that the page draws
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "malformed, or the upload was cut off"},
-    401: {"description": "the token is missing or wrong"},
-    403: {"description": "another page, or a name that is not this server's"},
-    408: {"description": "the upload took too long"},
-    411: {"description": "no Content-Length"},
-    413: {"description": "larger than the server takes"},
-    422: {"description": "no recording, too long, or it cannot be judged"},
-    429: {"description": "all places are taken; try again after Retry-After seconds"},
-}
 
 
 class Service:
@@ -125,6 +117,8 @@ class Service:
             return found
         except InputError as error:
             raise HTTPException(422, str(error)) from None
+        except Down as error:
+            raise HTTPException(503, str(error), {"Retry-After": "60"}) from None
         finally:
             self.taken.remove(client)
 
@@ -175,7 +169,7 @@ def build_app(worker: Worker, limits: Limits, access: Access, *, log: bool = Fal
         worker.close()
 
     app = FastAPI(
-        title="QAMO", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan,
+        title="QAMO", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False,
         description="Is a recording of speech bona fide or spoofed?",
     )  # fmt: skip
     app.state.service = service
@@ -188,7 +182,8 @@ def build_app(worker: Worker, limits: Limits, access: Access, *, log: bool = Fal
 
     @app.exception_handler(StarletteHTTPException)
     async def refuse(request: Request, error: StarletteHTTPException) -> Response:
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        said = NOT_HERE.get(error.status_code, error.detail)
+        return JSONResponse({"error": said}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -197,7 +192,7 @@ def build_app(worker: Worker, limits: Limits, access: Access, *, log: bool = Fal
         return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
 
     _add_pages(app, service)
-    _add_api(app, service)
+    _add_api(app, service, needs_token=access.token is not None)
     return app
 
 
@@ -222,8 +217,9 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         return await service.lines(body, name, _client(request))
 
 
-def _add_api(app: FastAPI, service: Service) -> None:
-    """What programs ask for."""
+def _add_api(app: FastAPI, service: Service, *, needs_token: bool) -> None:
+    """What programs ask for. The guard asks for the token; here the description says that it does."""
+    bearer = [Security(HTTPBearer(auto_error=False))] if needs_token else []
     binary = {"schema": {"type": "string", "format": "binary"}}
     form = {"schema": {"type": "object", "required": ["file"], "properties": {"file": binary["schema"]}}}
     content = {"application/octet-stream": binary, "audio/*": binary, "multipart/form-data": form}
@@ -231,7 +227,8 @@ def _add_api(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/judge",
         summary="Judge one recording",
-        responses={200: {"model": Judgement}, **ERRORS},
+        dependencies=bearer,
+        responses={200: {"model": Judgement | Channels}, **ERRORS},
         openapi_extra={"requestBody": {"required": True, "content": content}},
     )
     async def judge_v1(
@@ -248,9 +245,9 @@ def _add_api(app: FastAPI, service: Service) -> None:
             return JSONResponse({"channels": [_plain(each) for each in found["channels"]]})
         return JSONResponse(_plain(found))
 
-    @app.get("/v1/detector", summary="Which detector this is, and what its scores mean")
-    async def detector() -> dict[str, Any]:
-        return {**service.worker.about, "max_bytes": service.limits.n_bytes, "version": __version__}
+    @app.get("/v1/detector", summary="Which detector this is, and what its scores mean", dependencies=bearer)
+    async def detector() -> Detector:
+        return Detector(**service.worker.about, max_bytes=service.limits.n_bytes, version=__version__)
 
     @app.get("/healthz", summary="Whether recordings are judged now", responses={503: {}})
     async def healthz() -> Response:

@@ -74,11 +74,11 @@ class Guard:
             await self.answer(scope, counting, marking)
         finally:
             if self.log:
-                route = scope.get("route")
+                path, routes = path_of(scope), {getattr(route, "path", None) for route in scope["app"].routes}
                 line = {
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    "method": scope["method"] if scope["method"] in ("GET", "POST") else "other",
-                    "route": getattr(route, "path", None),
+                    "method": scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other",
+                    "route": path if path in routes else None,
                     "status": status,  # 0: the client went away
                     "received_bytes": n_received,
                     "ms": round(1000 * (time.monotonic() - began)),
@@ -89,6 +89,8 @@ class Guard:
         headers = Headers(scope=scope)
         status, why = self.refusal(scope, headers)
         if status is None:
+            if scope["method"] == "HEAD":  # a GET to the routes; uvicorn, by its own scope, leaves out the body
+                scope = {**scope, "method": "GET"}
             await self.app(scope, receive, send)
             return
         if int(headers.get("Content-Length", "0")) <= self.access.n_drained_bytes:
@@ -103,15 +105,19 @@ class Guard:
             return HTTPStatus.BAD_REQUEST, "the Host header is malformed"
         if self.access.is_local and not is_loopback(host) and host not in self.access.hosts:
             return HTTPStatus.FORBIDDEN, "this page is for this computer; open it as http://127.0.0.1"
-        origin = headers.get("Origin")
-        if origin and urllib.parse.urlsplit(origin).netloc != headers["Host"] and scope["method"] != "GET":
+        origin, reads = headers.get("Origin"), scope["method"] in ("GET", "HEAD")
+        if origin and urllib.parse.urlsplit(origin).netloc != headers["Host"] and not reads:
             return HTTPStatus.FORBIDDEN, "another page may not upload"
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if self.access.token is not None and path not in self.open_paths:
+        if self.access.token is not None and path_of(scope) not in self.open_paths:
             kind, _, given = headers.get("Authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), self.access.token.encode()):
                 return HTTPStatus.UNAUTHORIZED, "a token is needed: Authorization: Bearer TOKEN"
         return None, ""
+
+
+def path_of(scope: Scope) -> str:
+    """The path that is asked for, without that of a proxy in front."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 async def drain(receive: Receive) -> None:

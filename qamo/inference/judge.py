@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -50,20 +51,20 @@ class Rule:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        if self.aggregate not in AGGREGATES:
+        if self.aggregate not in list(AGGREGATES):
             raise InputError(f"--aggregate: expected {' or '.join(AGGREGATES)}, found {self.aggregate!r}")
-        if not 0 <= self.overlap < 1:
-            raise InputError(f"--overlap: expected a share from 0 up to but not 1, found {self.overlap:g}")
-        if not 0 < self.prior < 1:
-            raise InputError(f"--prior: expected a share between 0 and 1, found {self.prior:g}")
-        if not 0.5 <= self.confidence < 1:
+        if not (isinstance(self.overlap, Real) and 0 <= self.overlap < 1):
+            raise InputError(f"--overlap: expected a share from 0 up to but not 1, found {self.overlap!r}")
+        if not (isinstance(self.prior, Real) and 0 < self.prior < 1):
+            raise InputError(f"--prior: expected a share between 0 and 1, found {self.prior!r}")
+        if not (isinstance(self.confidence, Real) and 0.5 <= self.confidence < 1):
             raise InputError(
-                f"--confidence: expected a probability from 0.5 up to but not 1, found {self.confidence:g}"
+                f"--confidence: expected a probability from 0.5 up to but not 1, found {self.confidence!r}"
             )
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise InputError(f"--threshold: expected a number, found {self.threshold}")
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size: expected at least 1, found {self.batch_size}")
+        if self.threshold is not None and not (isinstance(self.threshold, Real) and math.isfinite(self.threshold)):
+            raise InputError(f"--threshold: expected a number, found {self.threshold!r}")
+        if not (isinstance(self.batch_size, Integral) and self.batch_size >= 1):
+            raise InputError(f"--batch-size: expected a whole number from 1 on, found {self.batch_size!r}")
 
     def threshold_with(self, calibration: Calibration | None) -> float | None:
         """The score of a window that divides spoof from bona fide, where a person or the calibration says it."""

@@ -105,7 +105,8 @@ def _from_array(samples: np.ndarray, rate: float, name: str, channel: Channel) -
         raise InputError(f"{name}: expected real samples, found {samples.dtype}")
     if np.asarray(rate).dtype.kind not in "fiu" or not RATES_HZ[0] <= rate <= RATES_HZ[1]:
         raise InputError(f"{name}: expected a rate of {RATES_HZ[0]:,} to {RATES_HZ[1]:,} Hz, found {rate!r}")
-    wave = samples.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is beyond float32 is refused below
+        wave = samples.astype(np.float32)
     if samples.dtype.kind in "iu":
         full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
         wave = wave / full_scale - (samples.dtype.kind == "u")  # unsigned samples rest at half their range

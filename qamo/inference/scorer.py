@@ -7,6 +7,7 @@ with no PyTorch installed), together with its calibration. B windows of W sample
 from __future__ import annotations
 
 import os
+from numbers import Integral
 from pathlib import Path
 from typing import Protocol
 
@@ -43,10 +44,12 @@ def open_scorer(
         calibration_file: in place of the calibration beside the weights.
 
     Raises:
-        InputError: nothing usable is there, the calibration is of other weights, or the device is none of these.
+        InputError: nothing usable is there, the calibration is of other weights, or a setting is none of these.
     """
     if device not in DEVICES:
         raise InputError(f"--device: expected {' or '.join(DEVICES)}, found {device!r}")
+    if not (isinstance(n_threads, Integral) and n_threads >= 0):
+        raise InputError(f"--threads: expected a whole number from 0 on, found {n_threads!r}")
     name = os.path.basename(os.path.realpath(path))
     path = hub.local(path)
     if not path.exists():

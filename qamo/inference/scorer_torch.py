@@ -70,8 +70,8 @@ def calibration_beside(path: Path, weights_digest: str) -> tuple[Calibration | N
     """The calibration in the folder of the weights if it is theirs; else why there is none."""
     file = (path if path.is_dir() else path.parent) / calibration.FILE
     if not file.is_file():
-        return None, f"{file} does not exist"
+        return None, f"there is no {file.name} beside the weights"
     found = calibration.read(file)
     if found.weights != weights_digest:
-        return None, f"{file} belongs to other weights"
+        return None, f"the {file.name} beside the weights belongs to other weights"
     return found, ""

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,11 +28,16 @@ from qamo.inference.judging import Settings
 N_ATTEMPTS = 3
 STALL_S = 300.0  # a job that says nothing for so long hangs; its process is ended
 LONGEST_PAUSE_S = 30.0  # between two attempts to start the process
+START_S = 60.0  # that a recording waits for it to start anew
 Report = Callable[[dict[str, Any]], None]
 
 
 class Died(Exception):
     """The process ended with a job unanswered."""
+
+
+class Down(Exception):
+    """The process does not start."""
 
 
 class _Job:
@@ -94,10 +100,14 @@ class Worker:
 
         Raises:
             InputError: it cannot be judged.
+            Down: nothing can.
         """
         for attempt in range(N_ATTEMPTS):
             async with self._alone if attempt else contextlib.nullcontext():
-                await self.ready.wait()
+                try:
+                    await asyncio.wait_for(self.ready.wait(), START_S)
+                except asyncio.TimeoutError:
+                    raise Down("the process that judges does not start; try again later") from None
                 with contextlib.suppress(Died):
                     return await self._judge(body, name, report, channel)
         raise InputError(f"{name}: cannot be judged; the process that tried ended {N_ATTEMPTS} times")
@@ -170,7 +180,8 @@ class Worker:
         while not self._closing:
             try:
                 await asyncio.to_thread(self.open)
-            except (InputError, OSError):
+            except (InputError, OSError) as error:
+                print(f"serve.py: the judging process does not start: {error}", file=sys.stderr, flush=True)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:

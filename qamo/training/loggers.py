@@ -28,14 +28,23 @@ class Logger(Protocol):
 
 
 class WandbLogger:
-    """Weights & Biases. Its run is known by the folder's run.json, so that a resume goes on with it."""
+    """Weights & Biases. Its run is known by the folder's run.json, so that a resume goes on with it.
+
+    Raises:
+        InputError: it takes no run: nobody is logged in, or its server is out of reach.
+    """
 
     def __init__(self, folder: RunFolder, settings: Mapping[str, Any]):
         import wandb
 
-        self._run: Any = wandb.init(
-            name=folder.path.name, id=sha256(folder.record)[:16], resume="allow", dir=str(folder), config=dict(settings)
-        )
+        about = {"name": folder.path.name, "id": sha256(folder.record)[:16], "dir": str(folder)}
+        try:
+            self._run: Any = wandb.init(**about, resume="allow", config=dict(settings))
+        except wandb.Error as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise InputError(
+                f"run.loggers: wandb: {reason}; or set WANDB_MODE=offline, or leave wandb out of run.loggers"
+            ) from None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self._run.log(dict(metrics), step=step)
@@ -63,7 +72,7 @@ def open_loggers(names: Sequence[str], folder: RunFolder, settings: Mapping[str,
         settings: shown beside the numbers where a logger does that.
 
     Raises:
-        InputError: a package is missing.
+        InputError: a package is missing, or takes no run.
     """
     check_installed(names)
     found: list[Logger] = []

@@ -244,6 +244,8 @@ def test_every_cell_is_what_its_trials_give_when_they_are_chosen_one_by_one(smal
     assert tables["pooled"]["interval"]["unit"] == "speaker"
     assert tables["pooled"]["interval"]["n_units"] == interval.n_units
 
+    for form, file in (("--json", "t.json"), ("--csv", "t.csv")):  # in place of the tables
+        assert run(capsys, *LA_EVAL, "--c012-path", "c.npy", form) == (0, Path(file).read_text(), "")
     lines = list(csv.DictReader(io.StringIO(Path("t.csv").read_text())))
     assert len(lines) == 14 * 8
     assert float(lines[-1]["eer"]) == tables["pooled"]["eer"]

@@ -99,6 +99,16 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys, keys, scores, message):
     assert message in capsys.readouterr().err
 
 
+def test_the_figures_as_json_take_the_place_of_the_tables_or_stand_beside_them_in_a_file(tmp_path, capsys):
+    words = write(tmp_path, "S\ta\tbonafide\ttarget\nS\tb\tspoof\tspoof\n", "S\ta\t1\t1\t3\nS\tb\t-1\t1\t-1\n")
+    out = tmp_path / "figures.json"
+    assert score_asvspoof5.main([*words, "--json", str(out)]) == 0
+    assert "track: 2" in capsys.readouterr().out
+    assert score_asvspoof5.main([*words, "--json"]) == 0
+    assert capsys.readouterr().out == out.read_text()
+    assert json.loads(out.read_text())["track"] == 2
+
+
 def test_a_recording_may_stand_under_two_speakers(tmp_path, capsys):
     keys = "S\ta\tbonafide\ttarget\nT\ta\tbonafide\tnontarget\nS\tb\tspoof\tspoof\n"
     scores = "S\ta\t1\t1\t3\nT\ta\t1\t-1\t-1\nS\tb\t-1\t1\t-1\n"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import io
 import os
 import subprocess
 import sys
+import typing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import qamo
 from qamo import InputError
-from qamo.inference.api import open_judge
+from qamo.inference.api import Judge, open_judge
 from qamo.inference.judge import Judgement
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +119,7 @@ def test_threads_may_share_it(judge, clips):
         ((16_000, np.zeros(1_000)), r"\(array, rate\), found tuple"),
         ((np.zeros(1_000), 2), "expected a rate"),
         ((np.zeros(1_000), "16000"), "found '16000'"),
+        (np.full(1_000, 1e300), "are not finite"),
         (closed(io.BytesIO()), "cannot be read .* closed file"),
         (io.StringIO("text"), "opened with mode 'rb', found one opened for text"),
         (7, "found int"),
@@ -123,6 +128,46 @@ def test_threads_may_share_it(judge, clips):
 def test_what_is_no_recording_is_refused_in_a_sentence(judge, recording, said):
     with pytest.raises(InputError, match=said):
         judge(recording)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"threshold": "0.3"}, "--threshold: expected a number, found '0.3'"),
+        ({"aggregate": ["mean"]}, "--aggregate: expected mean or min or first"),
+        ({"overlap": None}, "--overlap: expected a share .* found None"),
+        ({"prior": "x"}, "--prior: expected a share"),
+        ({"confidence": "x"}, "--confidence: expected a probability"),
+        ({"batch_size": 2.5}, "--batch-size: expected a whole number from 1 on, found 2.5"),
+        ({"batch_size": 0}, "--batch-size: expected a whole number from 1 on, found 0"),
+        ({"threads": "2"}, "--threads: expected a whole number from 0 on, found '2'"),
+        ({"threads": -1}, "--threads: expected"),
+        ({"device": "gpu"}, "--device: expected auto or cpu or cuda"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused_in_a_sentence_before_anything_is_judged(trained_run, settings, said):
+    with pytest.raises(InputError, match=said):
+        open_judge(trained_run, **settings)
+
+
+def test_each_channel_and_each_recording_have_a_call_of_their_own(judge, clips):
+    with pytest.raises(InputError, match="`channels` judges each by itself"):
+        judge(clips[0], channel="each")
+    for one in (str(clips[0]), clips[0], clips[0].read_bytes()):
+        with pytest.raises(InputError, match="expected several recordings, such as a list of them, found one"):
+            list(judge.each(one))
+
+
+def test_what_type_checkers_see_is_what_is_there():
+    package = Path(qamo.__file__).parent
+    assert (package / "py.typed").exists()
+    seen = ast.parse((package / "__init__.pyi").read_text()).body
+    imported = [node for node in seen if isinstance(node, ast.ImportFrom)]
+    assert {node.names[0].asname for node in imported} == {"Judge", "Judgement", "open_judge"}
+    for node in imported:
+        name = node.names[0].name
+        assert getattr(qamo, name) is getattr(importlib.import_module(node.module), name)
+    assert typing.get_type_hints(Judge.__call__)["return"] is Judgement
 
 
 def test_the_package_starts_without_pytorch_and_works_from_another_folder(trained_run, clips, tmp_path):

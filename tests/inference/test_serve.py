@@ -107,12 +107,22 @@ def test_beyond_this_computer_a_token_is_needed_unless_it_is_waived(capsys, trai
     assert serve.token_of(parse([str(trained_run)]), is_needed=True) == "another-secret-of-some-length"
 
 
+def test_the_name_of_a_proxy_is_taken_as_a_host_header_has_it(capsys, trained_run):
+    parse = serve.build_parser().parse_args
+    words = ["--allow-host", "Speech.Example.org", "--allow-host", "other.example:8443"]
+    assert serve.hosts_of(parse([str(trained_run), *words])) == ("speech.example.org", "other.example")
+    for wrong in ("https://speech.example.org", "speech.example.org/detector", ""):
+        assert serve.main([str(trained_run), "--no-token", "--allow-host", wrong]) == 2
+        assert "--allow-host: expected a name like speech.example.org" in capsys.readouterr().err
+
+
 def test_without_a_calibration_the_page_says_what_a_score_is(trained_run, tmp_path):
     (tmp_path / "model.pt").write_bytes((trained_run / "model.pt").read_bytes())
     settings = serve.settings_of(serve.build_parser().parse_args([str(tmp_path), "--no-mos"]))
     about = judging.Judging(None, settings).about()
     assert about["band"] is None
     assert "not a probability" in about["meaning"][0]
+    assert str(tmp_path) not in str(about)  # clients hear no path of this computer
     assert settings.rule == Rule(skip_pauses=True, batch_size=4)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,18 @@ class StandIn:
         return np.abs(waves).mean(axis=1)
 
 
+def opens_for_writing(event: str, args: tuple[Any, ...]) -> bool:
+    """What an audit hook asks."""
+    return event == "open" and isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+def forbid_writing(event: str, args: tuple[Any, ...]) -> None:
+    if opens_for_writing(event, args):
+        raise PermissionError(f"{args[0]!r} would be written")
+
+
 @dataclasses.dataclass(frozen=True)
 class StandInSettings(Settings):
     def open(self):
+        sys.addaudithook(forbid_writing)  # in the judging process, for as long as it lives
         return StandIn(), None

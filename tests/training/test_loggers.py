@@ -11,13 +11,17 @@ import pytest
 import main
 from qamo.files import sha256
 from qamo.training.folder import RunFolder
-from qamo.training.loggers import open_loggers
+from qamo.training.loggers import PACKAGES, open_loggers
 from tests.support.epochs import ROW, log_of
 
 STAND_IN = """
 import json, os
 
+class Error(Exception): ...
+
 def init(**about):
+    if "STAND_IN" not in os.environ:
+        raise Error("No API key configured. Use `wandb login` to log in.\\nMore lines.")
     tell(about)
     return Run()
 
@@ -54,14 +58,27 @@ def test_wandb_is_told_each_epoch_and_a_resume_goes_on_with_its_run(tmp_path, mo
     assert not folder.tensorboard.exists()
 
 
+def test_where_nobody_is_logged_in_a_sentence_says_what_to_do_instead(corpus, capsys, tmp_path, monkeypatch):
+    (tmp_path / "wandb.py").write_text(STAND_IN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.delenv("STAND_IN", raising=False)
+    assert main.main(["--config", str(corpus / "config.yaml"), "name=r", "run.loggers=[wandb]"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "main.py: run.loggers: wandb: No API key configured. Use `wandb login` to log in; or set WANDB_MODE=offline, "
+        "or leave wandb out of run.loggers\n"
+    )
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("how", [["--check"], []], ids=["check", "start"])
-def test_a_logger_whose_package_is_missing_is_a_sentence_with_what_to_do(corpus, capsys, monkeypatch, how):
+def test_a_logger_whose_package_is_missing_is_a_sentence_with_what_to_do(corpus, capsys, monkeypatch, how, package):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "wandb" else find(name, *more))
-    arguments = ["--config", str(corpus / "config.yaml"), "name=r", "run.loggers=[jsonl,wandb]", *how]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == package else find(name, *more))
+    arguments = ["--config", str(corpus / "config.yaml"), "name=r", f"run.loggers=[jsonl,{package}]", *how]
     assert main.main(arguments) == 2
     assert capsys.readouterr().err.endswith(
-        "main.py: run.loggers: wandb is not installed; pip install wandb, or set run.loggers=[jsonl]\n"
+        f"main.py: run.loggers: {package} is not installed; pip install {package}, or set run.loggers=[jsonl]\n"
     )
     assert not (corpus / "exps" / "r").exists()
 
