@@ -130,7 +130,8 @@ SAID = {  # a repository -> the end of the sentence
     "owner/none": ABSENT,
     "owner/private": ABSENT,
     "owner/gated": "its owner gives access on request; ask at https://huggingface.co/owner/gated, then `hf auth login`",
-    "owner/other": "https://huggingface.co/owner/other has no model.safetensors, so it is of another kind; check the name",
+    "owner/other": "https://huggingface.co/owner/other has no model.safetensors, so it is of another kind; check the "
+    "name",
 }
 OFFLINE = (
     "the Hugging Face hub cannot be reached and its cache does not hold it; where there is a network, download "
