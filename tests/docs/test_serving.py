@@ -64,6 +64,15 @@ def test_every_start_of_the_server_is_taken(tmp_path, monkeypatch):
         )
 
 
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="no hadolint here")
+def test_the_dockerfile_has_nothing_that_hadolint_names():
+    words = ["hadolint", "--no-color", "-"]
+    done = subprocess.run(words, input=blocks("dockerfile")[0], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    worse = blocks("dockerfile")[0].replace("USER 10001", "USER root")
+    assert subprocess.run(words, input=worse, capture_output=True, text=True).returncode == 1
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_the_unit_has_no_unknown_settings(tmp_path):
     (tmp_path / "qamo.service").write_text(blocks("ini")[0].replace("/opt/qamo/bin/qamo", shutil.which("true")))

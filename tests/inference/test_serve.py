@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import urllib.parse
@@ -20,6 +22,7 @@ from qamo.inference import judging
 from qamo.inference.guard import Access
 from qamo.inference.judge import Rule, judge
 from tests.support import reports
+from tests.support.proxy import PREFIX, proxy_to
 from tests.support.reports import check_stops, needs_browser, tabbed_through, to_top
 from tests.support.serving import serving, stand_in
 
@@ -61,22 +64,25 @@ def test_an_upload_is_judged_as_inference_judges_a_file(server, args, clip):
     assert max(high) == pytest.approx(load(clip).max(), abs=1e-3)
 
 
-def test_the_command_listens_on_this_computer_only_and_says_where(trained_run):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_the_command_listens_on_this_computer_only_says_where_and_ends_in_silence(trained_run, number, status):
     command = [sys.executable, "serve.py", str(trained_run), "--port", "0", "--no-mos"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         assert process.stdout is not None
         said = process.stdout.readline()
         assert said.startswith("http://127.0.0.1:")
         port = int(said.split(":")[2].split("/")[0])
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30).status == 200
-        process.send_signal(2)  # Ctrl-C
-        assert process.wait(20) == 0
+        os.killpg(process.pid, number)  # as a terminal and systemd do it: the judging process too
+        assert process.wait(20) == status
     finally:
         process.kill()
         process.wait()
     assert process.stderr is not None
-    assert "Traceback" not in process.stderr.read()
+    assert process.stderr.read().strip() == ""
 
 
 def test_a_wrong_run_is_answered_in_one_sentence(capsys, trained_run):
@@ -226,4 +232,21 @@ def test_the_page_of_a_server_with_a_token_has_it_from_its_address(browser, clip
         until(watched.tab, "!document.querySelector('#result').hidden")
         assert watched.complaints == []
         assert not any(token in url.partition("#")[0] for url in watched.requested)
+        watched.context.close()
+
+
+@needs_browser
+def test_behind_a_proxy_the_page_asks_for_nothing_beyond_its_path(browser, clip):
+    token = "a-secret-of-some-length"
+    with stand_in(access=Access(token=token), root_path=PREFIX) as server, proxy_to(server.port) as port:
+        url = f"http://127.0.0.1:{port}{PREFIX}/"
+        watched = Watched(browser, f"{url}#token={token}")
+        watched.tab.set_input_files("#file", clip)
+        until(watched.tab, "!document.querySelector('#result').hidden")
+        assert watched.complaints == []
+        assert [
+            asked
+            for asked in watched.requested
+            if not asked.startswith((url, "data:", f"blob:http://127.0.0.1:{port}/"))
+        ] == []
         watched.context.close()
