@@ -290,7 +290,7 @@ def labelled(data: DataConfig, part: str, how: str = "header", *, needs_mos: boo
         )
     trials = read_protocol(path, needs_mos=needs_mos)
     paths = Recordings(data.database_path / getattr(data, f"{part}_audio"), trials.names, data.extension)
-    check_recordings(paths, what=part, how=how)
+    check_recordings(paths, what=part, where=f"data.database_path and data.{part}_audio", how=how)
     if not 0 < trials.bonafide.sum() < len(trials):
         raise InputError(f"{path}: expected bona fide and spoofed utterances, found one kind only")
     return trials, paths

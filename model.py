@@ -29,10 +29,11 @@ from qamo.config.parts import ModelConfig
 from qamo.networks.asp import ASP
 from qamo.networks.conformer_tcm import ConformerTCM
 from qamo.networks.contract import BackEnd, FrontEnd, Head
-from qamo.networks.digests import meanwhile
+from qamo.networks.digests import load_safetensors, meanwhile
 from qamo.networks.distillmos import DistillMOS
 from qamo.networks.hf import HF
 from qamo.networks.lfcc import LFCC
+from qamo.networks.mean import Mean
 from qamo.networks.nes2net import Nes2Net
 from qamo.networks.published import from_published
 from qamo.networks.weights import SETTINGS_CLASSES, load_strictly, read_torch, weights_in
@@ -53,7 +54,9 @@ from qamo.training.folder import MODEL
 log = logging.getLogger(__name__)
 
 FRONTENDS: dict[str, Callable[..., FrontEnd]] = {"xlsr": XLSR, "lfcc": LFCC, "distillmos": DistillMOS, "hf": HF}
-BACKENDS: dict[str, Callable[..., BackEnd]] = {"conformer_tcm": ConformerTCM, "nes2net": Nes2Net, "asp": ASP}
+BACKENDS: dict[str, Callable[..., BackEnd]] = {
+    "conformer_tcm": ConformerTCM, "nes2net": Nes2Net, "asp": ASP, "mean": Mean,
+}  # fmt: skip
 HEADS: dict[str, Callable[..., Head]] = {"qamo": QAMO, "oc_softmax": OCSoftmax, "wce": WCE}
 FREE = {key for key, about in keys_of(ModelConfig).items() if about.role is Role.SCORING}  # may change after training
 
@@ -200,7 +203,7 @@ def _read_any(
                 f"{EXPORTED_WEIGHTS}, found neither; give the path of a checkpoint"
             )
         path = path / MODEL
-    content = read_torch(path, inert=SETTINGS_CLASSES)
+    content = _content_of(path)
     state = None if isinstance(content, dict) and "format" in content else weights_in(content)
     if state is not None and is_published(state):
         return *_from_published(state, path, cfg, n_heads), path
@@ -215,6 +218,10 @@ def _from_published(
     state, told = from_published(content, path, n_heads=n_heads)
     base = (cfg or ModelConfig()).model_dump()
     return state, base | {k: base[k] | v if isinstance(v, dict) else v for k, v in told.items()}
+
+
+def _content_of(path: Path) -> Any:
+    return load_safetensors(path) if path.suffix == ".safetensors" else read_torch(path, inert=SETTINGS_CLASSES)
 
 
 def _weights_of(path: Path) -> Mapping[str, Tensor]:

@@ -139,7 +139,7 @@ def recordings_of(protocol: Path, folder: Path | None, extension: str | None) ->
         listing = read_listing(protocol)
         extension = _extension(folder, listing.names[0], extension)
     paths = Recordings(folder, listing.names, extension)
-    check_recordings(paths, what=str(protocol))
+    check_recordings(paths, what=str(protocol), where="the folder of recordings")
     return listing, paths
 
 

@@ -119,7 +119,7 @@ def build(out: Path, size: str, seed: int, jobs: int, downloads: Path, offline: 
 
 def training(out: Path, size: str) -> str:
     """The command that trains on the corpus in `out`."""
-    config = ROOT / "database" / ("mini.yaml" if size == "full" else "mini-quick.yaml")
+    config = ROOT / "database" / ("mini-quick.yaml" if size == "quick" else "mini.yaml")
     is_default = out.resolve() == Path("database", config.stem).resolve()  # as the config has it
     places = [] if is_default else [f"data.{key}={out.absolute()}" for key in ("database_path", "protocols_path")]
     return typed("main", "--config", files.from_here(config), *places)

@@ -147,7 +147,9 @@ def finish(plan: Plan, args: argparse.Namespace) -> int:
         return INPUT_ERROR
     print("\n".join([*carry_out(plan, force=args.force, dry=args.dry_run), *plan.advice]))
     if not args.dry_run:
-        say_saved(from_here(plan.to), then=" && ".join(plan.then) or dry_run(plan.to, plan.settings))
+        made = [path for path, _ in [*plan.writes, *plan.links]]
+        saved = Path(os.path.commonpath(made)) if len(made) > 1 else plan.to
+        say_saved(from_here(saved), then=" && ".join(plan.then) or dry_run(plan.to, plan.settings))
     return DONE
 
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -81,6 +79,8 @@ def _is_stream(path: Path) -> bool:
 @contextlib.contextmanager
 def _into(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success write what it holds into the device or pipe at `path`."""
+    import tempfile
+
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / (path.name or "output")
         yield temporary
@@ -239,14 +239,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal text; the file is read in blocks."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+    import hashlib  # OpenSSL with it
 
-
-def _sha256(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -264,6 +262,8 @@ def check_writable(folder: Path) -> None:
     Raises:
         InputError: they cannot.
     """
+    import tempfile
+
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
@@ -309,8 +309,8 @@ def holding(folder: Path, *, doing: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / ".holder"
     try:
-        # Forked loading processes must not inherit the lock, or it would outlive a killed run by some seconds.
-        lock = FileLock(folder / ".lock", blocking=False)
+        # Forked loading processes drop the lock they inherit as they begin: after a kill, a moment later.
+        lock = FileLock(folder / ".lock", timeout=1)
         lock.acquire()
     except Timeout:
         said = holder.read_text(encoding="utf-8").strip() if holder.is_file() else ""

@@ -77,11 +77,13 @@ def _why(name: str, error: Exception) -> str:
 
 
 def local(path: str | os.PathLike[str]) -> Path:
-    """A detector's path: as it is, or the folder with the files of an export where it is a name on the hub.
+    """A detector's path: as it is, or where it is a name on the hub, the folder of an export or another's weights.
 
     Raises:
         InputError: it is a name, and cannot be fetched.
     """
     if not is_name(path):
         return Path(path)
-    return fetch(os.fspath(path), ("qamo.json",), ("model.safetensors",), optional=("calibration.json",))
+    own, weights = "qamo.json", "model.safetensors"
+    folder = fetch(os.fspath(path), (own, weights), (weights,), optional=("calibration.json",))
+    return folder if (folder / own).is_file() else folder / weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,9 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+from torch import nn
 
 import export
 from qamo import hub
+from tests.support.xlsr import with_two_logits, xlsr
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -26,9 +30,18 @@ def folder(trained_run, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A repository of another program: the weights of a network and of two logits, and nothing else."""
+    folder = tmp_path_factory.mktemp("weights")
+    network = xlsr(hidden_size=768, n_heads=12, n_layers=1).network  # a published width, which tells the heads
+    save_file(with_two_logits(network, nn.Linear(768, 2), "ssl.", "out"), folder / "model.safetensors")
+    return folder
+
+
 @pytest.fixture
-def endpoint(folder):
-    """The address of a hub that has one repository, owner/detector, and a list of what was asked for."""
+def endpoint(folder, weights):
+    """The address of a hub with two repositories, owner/detector and owner/weights, and a list of what was asked."""
     asked = []
 
     class Hub(BaseHTTPRequestHandler):
@@ -41,15 +54,15 @@ def endpoint(folder):
             self.answer()
 
         def answer(self):
-            start = "/owner/detector/resolve/main/"
-            file = folder / self.path.removeprefix(start)
+            place = re.fullmatch(rf"/owner/(detector|weights)/resolve/(?:main|{COMMIT})/([\w.]+)", self.path)
+            file = {"detector": folder, "weights": weights}[place[1]] / place[2] if place else folder
             if self.path.startswith("/owner/private/"):
                 self.refuse("", 401)
             elif self.path.startswith("/owner/gated/"):
                 self.refuse("GatedRepo", 403)
             elif self.path.startswith("/owner/other/"):
                 self.refuse("EntryNotFound")
-            elif not self.path.startswith((start, start.replace("main", COMMIT))):
+            elif not place:
                 self.refuse("RepoNotFound")
             elif not file.is_file():
                 self.refuse("EntryNotFound")
@@ -103,12 +116,22 @@ def test_a_detector_is_fetched_once_and_judges_offline_afterwards(endpoint, fold
     assert here.stdout == first.stdout
 
 
+def test_the_weights_of_another_program_judge_by_their_hub_name(endpoint, weights, built_corpus, tmp_path):
+    variables = {"HF_ENDPOINT": endpoint[0], "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+    recording = built_corpus / "wild" / "0.wav"
+    fetched = judge("owner/weights", recording, **variables)
+    assert fetched.returncode == 0, fetched.stderr
+    here = judge(str(weights / "model.safetensors"), recording)
+    assert fetched.stdout.replace("weights,", "model.safetensors,") == here.stdout
+
+
 ABSENT = "the Hugging Face hub has no such repository, or it is private; check the name, or `hf auth login`"
 SAID = {  # a repository -> the end of the sentence
     "owner/none": ABSENT,
     "owner/private": ABSENT,
     "owner/gated": "its owner gives access on request; ask at https://huggingface.co/owner/gated, then `hf auth login`",
-    "owner/other": "https://huggingface.co/owner/other has no qamo.json, so it is of another kind; check the name",
+    "owner/other": "https://huggingface.co/owner/other has no model.safetensors, so it is of another kind; check the "
+    "name",
 }
 OFFLINE = (
     "the Hugging Face hub cannot be reached and its cache does not hold it; where there is a network, download "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -28,8 +30,12 @@ QUALITY = torch.tensor([0, 1, 0, 1])
 
 
 @pytest.mark.parametrize("head", model.HEADS)
-@pytest.mark.parametrize("backend", model.BACKENDS)
-@pytest.mark.parametrize("frontend", ["xlsr", "lfcc"])
+@pytest.mark.parametrize(
+    ("frontend", "backend"),
+    [
+        pair for pair in product(["xlsr", "lfcc"], model.BACKENDS) if pair != ("lfcc", "mean")
+    ],  # no weights but the head's
+)
 def test_every_combination_of_parts_learns_a_batch(frontend, backend, head):
     nes2net = {"n_groups": 4 if frontend == "xlsr" else 5, "scale": 4}
     detect = build(frontend=frontend, backend=backend, head=head, nes2net=nes2net).train()

@@ -38,7 +38,12 @@ ENCODERS = {
     for name in ("wavlm", "wav2vec2-bert", "whisper")
 }
 FRONTENDS = {"lfcc": LFCC, "xlsr": XLSR, "xlsr weighted": WEIGHTED, "distillmos": DISTILLMOS, **ENCODERS}
-BACKENDS = {"conformer_tcm": {}, "nes2net": {"model.nes2net.n_groups": 2, "model.nes2net.scale": 2}, "asp": {}}
+BACKENDS = {
+    "conformer_tcm": {},
+    "nes2net": {"model.nes2net.n_groups": 2, "model.nes2net.scale": 2},
+    "asp": {},
+    "mean": {},
+}
 # Operations after which Python holds a number or a size that a GPU computed.
 WAITS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select", "unique", "bincount")
 

@@ -53,7 +53,8 @@ def prepare_folder(plan: Plan, real: Path, fake: Path, name: str, *, speakers: s
     """
     home = plan.to / name
     clips, how = _clips(real, fake, speakers, linked=plan.links_recordings)
-    check_recordings([clip.path for clip in clips], what="own data", how="full" if predicts else "header")
+    paths = [clip.path for clip in clips]
+    check_recordings(paths, what="own data", where="--real and --fake", how="full" if predicts else "header")
     clips, copies = _without_copies(clips)
     parts, warning = split(clips)
     plan.advice += [how, *copies, *warning]

@@ -226,7 +226,7 @@ def _lines(section: Section, values: Mapping[str, Any], indent: str = "", *, sai
             yield from _commented(lines[name], sentence if said else "", column)
             continue
         yield from [""] * (not indent)
-        yield f"{indent}{name}:  # {sentence}"
+        yield f"{indent}{name}:{'' if value else ' {}'}  # {sentence}"
         if isinstance(item, Section):
             yield from _lines(item, value, indent + "  ")
             continue

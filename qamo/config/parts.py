@@ -164,6 +164,10 @@ class ASPConfig(BackEnd):
     embedding_size: int = architecture(144, "size of the embedding", ge=1, le=65_536)
 
 
+class MeanConfig(BackEnd):
+    """Back end mean: the average over time, with no weights and no settings."""
+
+
 class QAMOConfig(Head):
     """Head QAMO: one centroid per quality class."""
 
@@ -233,6 +237,7 @@ class ModelConfig(Section):
     conformer_tcm: ConformerTCMConfig = ConformerTCMConfig()
     nes2net: Nes2NetConfig = Nes2NetConfig()
     asp: ASPConfig = ASPConfig()
+    mean: MeanConfig = MeanConfig()
     qamo: QAMOConfig = QAMOConfig()
     oc_softmax: OCSoftmaxConfig = OCSoftmaxConfig()
     wce: WCEConfig = WCEConfig()

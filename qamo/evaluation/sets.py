@@ -58,7 +58,7 @@ def _evaluation_set(data: DataConfig, evaluation: EvalConfig, name: str, how: st
     if not names[0].startswith("/") and not folder.is_dir():
         raise InputError(f"{folder}: no such folder of recordings; set {where}.audio, {otherwise}")
     paths = Recordings(folder, names, entry.extension)
-    check_recordings(paths, what=name, how=how)
+    check_recordings(paths, what=name, where=f"data.database_path and {where}.audio", how=how)
     keys = data.protocols_path / entry.keys if entry.keys else None
     if keys is not None and keys.exists():
         read_keys(keys, subset=entry.subset)  # a fault in the keys should not wait until all is scored

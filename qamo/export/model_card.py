@@ -12,10 +12,11 @@ from typing import Any, TypedDict
 
 from jinja2 import Environment, FileSystemLoader
 
-from qamo import __version__
+from qamo import __version__, hub
 from qamo.audio import SAMPLE_RATE
 from qamo.evaluation.calibration import CONFIDENCE, PRIOR, Calibration
 from qamo.files import read_json, write_text
+from qamo.networks.published import DETECTOR_NAMES
 from qamo.training.folder import RunFolder, read_results
 
 # How a program uses an exported folder; README.md shows the same lines.
@@ -27,14 +28,16 @@ print(judge("{recording}").score)
 """
 
 
-# Front end -> (what it is, licence of its weights); and the names of those that the hub has.
+# Front end -> (what it is, licence of its weights).
+UNKNOWN_LICENCE = "that of its weights; see the page they came from"
 ORIGINS = {
-    "xlsr": ("XLS-R 300M, pre-trained by Babu et al. 2021 (arXiv:2111.09296)", "Apache-2.0"),
+    "xlsr": ("a wav2vec 2.0 network", UNKNOWN_LICENCE),
     "distillmos": ("the encoder of DistillMOS, by Stahl and Gamper 2025 (PyPI distillmos)", "MIT"),
-    "hf": ("an encoder of Hugging Face's transformers", "that of its weights; see the page they came from"),
+    "hf": ("an encoder of Hugging Face's transformers", UNKNOWN_LICENCE),
     "lfcc": ("linear-frequency cepstra, which have no weights", "none needed"),
 }
-HUB_NAMES = {"xlsr": "facebook/wav2vec2-xls-r-300m"}
+XLSR = ("XLS-R 300M, pre-trained by Babu et al. 2021 (arXiv:2111.09296)", "Apache-2.0")
+XLSR_NAMES = ("xlsr2_300m", "wav2vec2-xls-r-300m")  # fairseq's file and its folder or repository on the hub
 
 
 class ListFacts(TypedDict):
@@ -58,6 +61,7 @@ class Facts(TypedDict, total=False):
 
     git_commit: str | None
     data: DataFacts
+    frontend_weights: dict | None  # a path and its sum, or a name on the hub without
 
 
 def write_card(
@@ -70,12 +74,12 @@ def write_card(
         run: the run's folder, for its results and data; None: an export of weights alone.
     """
     config, (facts, results) = about["model_config"], _read(run)
-    origin, licence = ORIGINS.get(config["frontend"], (config["frontend"], "not known"))
+    origin, licence, base = origin_of(config, facts)
     scored = {key: row for key, row in results.get("sets", {}).items() if "eer" in row}
     data = {part: row for part, row in facts.get("data", {}).items() if part in DataFacts.__annotations__}
     texts = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
     card = texts.get_template("card.md.j2").render(
-        name=name, metadata=_metadata(name, config["frontend"], scored), about=about, config=config, origin=origin,
+        name=name, metadata=_metadata(name, base, scored), about=about, config=config, origin=origin,
         licence=licence, scored=scored,
         data=data, lines=LINES.format(folder="THIS_FOLDER", recording="recording.wav"), calibration=calibration,
         prior=PRIOR, confidence=CONFIDENCE, window_s=about["window_samples"] / SAMPLE_RATE,
@@ -84,7 +88,23 @@ def write_card(
     write_text(folder / "README.md", card)
 
 
-def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> str:
+def origin_of(config: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """What a front end is, the licence of its weights, and its name on the hub where it is known to be there.
+
+    Args:
+        facts: of the run; empty for weights without one. Those in the published code's parts are of XLS-R 300M.
+    """
+    frontend, read_from = config["frontend"], facts.get("frontend_weights") or {}
+    named = str(read_from.get("weights", ""))
+    published = not facts and config["backend"] in DETECTOR_NAMES and config["xlsr"]["hidden_size"] == 1024
+    if frontend == "xlsr" and (any(name in named for name in XLSR_NAMES) or published):
+        return *XLSR, f"facebook/{XLSR_NAMES[1]}"
+    what, licence = ORIGINS.get(frontend, (frontend, "not known"))
+    is_on_hub = hub.NAME.fullmatch(named) and read_from.get("sha256") is None  # of a file here it is known
+    return f"{what} ({Path(named).name})" if named else what, licence, named if is_on_hub else None
+
+
+def _metadata(name: str, base: str | None, scored: Mapping[str, Any]) -> str:
     """What the hub reads, as YAML, for the results of each set."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -98,7 +118,7 @@ def _metadata(name: str, frontend: str, scored: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     head = ModelCardData(
         license="other", license_name="see-the-section-licences", license_link="README.md#licences",
-        library_name="qamo", pipeline_tag="audio-classification", base_model=HUB_NAMES.get(frontend),
+        library_name="qamo", pipeline_tag="audio-classification", base_model=base,
         tags=["speech-deepfake-detection", "anti-spoofing", "audio", "qamo"], metrics=["eer"] if scored else None,
         model_name=name if scored else None, eval_results=results or None,
     )  # fmt: skip

@@ -15,6 +15,7 @@ weights are read without running what they hold. Imports the ground, `config` an
     xlsr_recipe.py    what such a file says of its network: followed, or refused
     layers.py         which layers of an encoder a front end gives
     asp.py            attentive statistics pooling
+    mean.py           the mean over time
     hf.py             speech encoders of Hugging Face's transformers as front ends
     hf_inputs.py      what such an encoder is given of waves
     lfcc.py           LFCC front end
@@ -23,7 +24,7 @@ weights are read without running what they hold. Imports the ground, `config` an
     nes2net.py        Nes2Net-X
     weights.py        reading files of weights safely and loading them strictly
     digests.py        whether a file of weights still holds what was written
-    published.py      detectors of the published code, read and written
+    published.py      detectors of the published code and others, read and written
     feature_cache.py  features of a frozen front end, kept on disk
     cpu/              XLS-R's forward pass arranged for CPUs
 """

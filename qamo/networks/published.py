@@ -1,11 +1,13 @@
-"""Detectors of the published code: its names and files <-> ours.
+"""Detectors of published code: their names and files <-> ours.
 
-Read are the checkpoints of QAMO (both back ends) and of its parent project, each of which holds a whole detector;
-written is QAMO's form.
+Read are the checkpoints of QAMO (both back ends) and of its parent project, each of which holds a whole detector, and
+any wav2vec 2.0 network with a linear layer of two logits over its mean feature, whatever their names; written is
+QAMO's form.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,10 +28,14 @@ from qamo.networks.xlsr_files import (
     Rules,
     attention_heads,
     compiled,
+    is_two_logits,
+    network_prefix,
     renamed,
     xlsr_sizes,
     xlsr_to_transformers,
 )
+
+log = logging.getLogger(__name__)
 
 _TCM = "conformer.encoder_blocks.*"
 _NEST = "Nested_Res2Net_TDNN"
@@ -92,7 +98,8 @@ def from_published(
 
     Reads the detectors of QAMO (both back ends) and those of the parent project, whose head is a linear layer
     with two logits. Prefixes of wrappers (`module.`, `_orig_mod.`, Lightning's) are taken off; weights that only
-    pre-training reads are dropped.
+    pre-training reads are dropped. What is a wav2vec 2.0 network and one such layer averages over time, as the
+    AntiDeepfake models do (Ge et al. 2025, arXiv:2506.21090; logits of fake and real, says their model card).
 
     Args:
         path: the file that `state` was read from; its centroids may be in oc_center.npy beside it or a folder up.
@@ -102,14 +109,15 @@ def from_published(
         InputError: no back end of ours, weights missing or unknown, or a width whose heads cannot be told.
     """
     state = without_wrappers(state, (PUBLISHED_XLSR,))
-    of_xlsr = {n.removeprefix(PUBLISHED_XLSR): t for n, t in state.items() if n.startswith(PUBLISHED_XLSR)}
-    others = {n: t for n, t in state.items() if not n.startswith(PUBLISHED_XLSR)}
+    prefix = network_prefix(state)
+    of_xlsr = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    others = {n: t for n, t in state.items() if not n.startswith(prefix)}
     backend = _backend_of(others, path)
     center = _center_beside(path)
     check_finite(state, path)
     xlsr = xlsr_to_transformers(of_xlsr, path)
     others.pop(_POSITIONS, None)  # a formula
-    new_names = {name: renamed(name, _TO_OURS[backend]) for name in others}
+    new_names = {name: renamed(name, _TO_OURS.get(backend, [])) for name in others}
     ours = {f"{_OURS_XLSR}{name}": tensor for name, tensor in xlsr.items()}
     ours |= {new: others[name] for name, new in new_names.items() if new != name}
     head = {name: others[name] for name, new in new_names.items() if new == name}
@@ -121,17 +129,25 @@ def from_published(
         "xlsr": {"weights": None, **xlsr_sizes(xlsr), "n_heads": attention_heads(xlsr, n_heads, path)},
         backend: _backend_sizes(backend, ours),
     }
+    if backend == "mean":  # none of the published code's, which leaves waves as they are
+        config["xlsr"]["normalize_input"] = "utterance"
     return ours | _head_weights(head, config, path), config
 
 
-def _backend_of(names: Iterable[str], path: Path) -> str:
-    names = list(names)
+def _backend_of(others: Mapping[str, Tensor], path: Path) -> str:
     for backend, mark in (("conformer_tcm", "LL.weight"), ("nes2net", f"{_NEST}.bn.weight")):
-        if mark in names:
+        if mark in others:
             return backend
+    if is_two_logits(others):
+        log.info(
+            "%s: a network, its mean feature and two logits, taken for spoof and bona fide; waves are normalised "
+            "as they were in the network's pre-training (model.xlsr.normalize_input), which no weights tell",
+            path,
+        )
+        return "mean"
     raise InputError(
-        f"{path}: expected a back end of Conformer-TCM (LL.weight) or Nes2Net ({_NEST}.bn.weight), "
-        f"found {', '.join(names[:3]) or 'none'}"
+        f"{path}: expected a back end of Conformer-TCM (LL.weight) or Nes2Net ({_NEST}.bn.weight), or nothing but a "
+        f"linear layer of two logits, found {', '.join(list(others)[:3]) or 'none'}"
     )
 
 
@@ -165,10 +181,14 @@ def to_published(
     Raises:
         InputError: the detector's head or front end has no place in a published file.
     """
-    names = published_names(state, backend)
     of_centroids = "head.centroids" in state and "head.linear.weight" not in state
-    if not of_centroids or f"{PUBLISHED_XLSR}post_extract_proj.weight" not in names:
-        raise InputError("the published format holds an XLS-R front end and a head of centroids; this detector differs")
+    of_xlsr = f"{_OURS_XLSR}feature_projection.projection.weight" in state
+    if not of_centroids or not of_xlsr or backend not in DETECTOR_NAMES:
+        raise InputError(
+            f"the published format holds an XLS-R front end, a back end {' or '.join(DETECTOR_NAMES)} and a head of "
+            "centroids; this detector differs"
+        )
+    names = published_names(state, backend)
     theirs = {theirs: state[ours] for theirs, ours in names.items()}
     unused = _pretraining_zeros(theirs) if pretraining is None else pretraining
     theirs |= {f"{PUBLISHED_XLSR}{name}": unused[name] for name in unused if name.startswith(FAIRSEQ_UNUSED)}
@@ -202,6 +222,8 @@ def _backend_sizes(backend: str, ours: Mapping[str, Tensor]) -> dict[str, int]:
             "kernel_size": _shape(ours, f"{block}.convolution.depthwise.weight", 2, 31),
             "n_blocks": count(r"backend\.blocks\.(\d+)\."),
         }
+    if backend == "mean":
+        return {}
     nest = "backend.nests.0"
     squeezed = _shape(ours, f"{nest}.squeeze_excitation.squeeze.weight", 0, 1)
     return {
@@ -224,10 +246,9 @@ def _head_weights(head: dict[str, Tensor], config: dict[str, Any], where: object
         if len(center) > 1:
             config["qamo"] = {"n_centroids": len(center)}
         return {"head.centroids": center}
-    linear = {name.rsplit(".", 1)[-1]: tensor for name, tensor in head.items()}
-    if len(head) == 2 and set(linear) == {"weight", "bias"} and linear["weight"].shape[0] == 2:
+    if is_two_logits(head):
         config["head"] = "wce"
-        return {f"head.linear.{leaf}": tensor for leaf, tensor in linear.items()}
+        return {f"head.linear.{name.rsplit('.', 1)[-1]}": tensor for name, tensor in head.items()}
     raise InputError(
         f"{where}: expected centroids ({_CENTER}, or oc_center.npy beside the file) or one linear layer of two "
         f"logits as the head, found {', '.join(list(head)[:4]) or 'neither'}"

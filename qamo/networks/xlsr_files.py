@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ HEADS_OF_WIDTH = {768: 12, 1024: 16, 1280: 16, 1920: 16}  # of the published wav
 Rules = list[tuple[str, str]]
 Compiled = list[tuple[re.Pattern[str], str]]
 
+_PROJECTION = "post_extract_proj.weight"
 XLSR_MARKS = ("post_extract_proj.", "feature_projection.projection.")  # of fairseq's and of transformers' names
 
 # ---- files
@@ -274,9 +275,26 @@ def xlsr_to_transformers(state: Mapping[str, Tensor], where: object) -> dict[str
     return {n.replace(f"{old}g", f"{new}0").replace(f"{old}v", f"{new}1"): t for n, t in kept.items()}
 
 
-def is_published(state: Mapping[str, Any]) -> bool:
-    """Whether a state dict uses the names of the published QAMO code or of its parent project."""
-    return any(name.startswith(PUBLISHED_XLSR) or f".{PUBLISHED_XLSR}" in name for name in state)
+def is_published(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is a whole detector in names of other programs, as `published.from_published` reads it."""
+    if any(name.startswith(PUBLISHED_XLSR) or f".{PUBLISHED_XLSR}" in name for name in state):
+        return True
+    prefix = network_prefix(state)
+    return bool(prefix) and is_two_logits({name: t for name, t in state.items() if not name.startswith(prefix)})
+
+
+def network_prefix(state: Iterable[str]) -> str:
+    """What stands before the names of a detector's fairseq network; "" where there is nothing or no network."""
+    names = list(state)
+    if any(name.startswith(PUBLISHED_XLSR) for name in names):
+        return PUBLISHED_XLSR
+    return next((name.removesuffix(_PROJECTION) for name in names if name.endswith(_PROJECTION)), "")
+
+
+def is_two_logits(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are the weight and the bias of one linear layer of two logits."""
+    of = {name.rpartition(".")[2]: tensor for name, tensor in weights.items()}
+    return len(weights) == 2 and set(of) == {"weight", "bias"} and of["weight"].ndim == 2 and len(of["weight"]) == 2
 
 
 def xlsr_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
 from eval_metrics import score_warnings
@@ -55,14 +55,14 @@ def page(title: str, subtitle: str, sections: Sequence[Section], clips: dict[str
     """
     charts = {chart.id: chart.to_json() for section in sections for chart in section.charts}
     options = {"title": title, "subtitle": subtitle, "sections": sections, "charts": charts, "clips": clips}
-    return TEMPLATES.get_template("page.html.j2").render(**options, **top)
+    return _templates().get_template("page.html.j2").render(**options, **top)
 
 
 def to_html(table: Table) -> Markup:
     """The table with caption and header scopes, in a region that scrolls by itself where the screen is narrow."""
     rates = [v for row in table.rows for v, c in zip(row, table.columns) if c.kind == "rate" and v is not None]
     groups = [(name, len(list(columns))) for name, columns in groupby(column.group for column in table.columns)]
-    macros: Any = TEMPLATES.get_template("parts.html.j2").module
+    macros: Any = _templates().get_template("parts.html.j2").module
     return macros.table(table, [] if groups == [("", len(table.columns))] else groups, max(rates, default=0.0))
 
 
@@ -91,10 +91,15 @@ def _asset(name: str) -> Markup:
     return Markup((FOLDER / "assets" / name).read_text(encoding="utf-8"))
 
 
-TEMPLATES = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, keep_trailing_newline=True)
-TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-TEMPLATES.filters["breakable"] = breakable
-TEMPLATES.globals |= {
-    "asset": _asset, "cell": cell, "sort_key": sort_key, "shown": shown, "zip": zip,
-    "score_warnings": score_warnings, "style": style,
-}  # fmt: skip
+@functools.cache
+def _templates() -> Any:
+    from jinja2 import Environment, FileSystemLoader
+
+    made = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, keep_trailing_newline=True)
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    made.filters["breakable"] = breakable
+    made.globals |= {
+        "asset": _asset, "cell": cell, "sort_key": sort_key, "shown": shown, "zip": zip,
+        "score_warnings": score_warnings, "style": style,
+    }  # fmt: skip
+    return made

@@ -77,7 +77,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def checked(content: Any, path: Path) -> dict[str, Any]:
     """`content` of the file `path` if it is a checkpoint of ours with finite weights; InputError otherwise."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path}: expected a checkpoint of this program ({FORMAT!r}), found {_kind(content)}")
+        raise InputError(
+            f"{path}: expected a checkpoint of this program ({FORMAT!r}), one of the published code, or a wav2vec 2.0 "
+            f"network with a linear layer of two logits, found {_kind(content)}"
+        )
     if content.get("convention") != CONVENTION:
         raise InputError(f"{path}: its scores mean {content.get('convention')!r}, expected {CONVENTION!r}")
     state, config = content.get("model"), content.get("model_config")

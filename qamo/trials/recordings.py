@@ -95,11 +95,12 @@ class Recordings(Sequence[Path]):
         return self.folder / f"{name}{ending}"
 
 
-def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") -> None:
+def check_recordings(paths: Sequence[Path], *, what: str, where: str, how: str = "exist") -> None:
     """See that recordings are there before hours are spent on them.
 
     Args:
         what: named in the message, such as "train".
+        where: what told the folder, a config key or a flag, to be checked where recordings are missing.
         how: exist: listed in their folders and not empty; header: opened too; full: decoded too.
 
     Raises:
@@ -118,7 +119,7 @@ def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") ->
         elif not size:
             bad.append(f"{shown(path)}: 0 bytes")
     listed.clear()
-    _refuse(bad, len(paths), what, "missing or empty")
+    _refuse(bad, len(paths), what, "missing or empty", f"check {where}")
     if how == "exist":
         return
 
@@ -128,7 +129,7 @@ def check_recordings(paths: Sequence[Path], *, what: str, how: str = "exist") ->
         looks = zip(chunks, pool.map(functools.partial(_faults_of, how=how), chunks))
         watched = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
         bad = [fault for _, faults in watched for fault in faults]
-    _refuse(bad, len(paths), what, "unreadable")
+    _refuse(bad, len(paths), what, "unreadable", "mend or replace them, or leave them out")
 
 
 def _faults_of(chunk: Sequence[Path], how: str) -> list[str]:
@@ -160,8 +161,8 @@ def _size(entry: os.DirEntry[str]) -> int | None:
         return None
 
 
-def _refuse(bad: list[str], total: int, what: str, how: str) -> None:
+def _refuse(bad: list[str], total: int, what: str, how: str, advice: str) -> None:
     if bad:
         more = f", and {len(bad) - N_SHOWN} more" if len(bad) > N_SHOWN else ""
         shown = "; ".join(bad[:N_SHOWN])
-        raise InputError(f"{what}: {len(bad)} of {total} recordings {how}: {shown}{more}; check data.database_path")
+        raise InputError(f"{what}: {len(bad)} of {total} recordings {how}: {shown}{more}; {advice}")

@@ -114,9 +114,8 @@ def read_columns(form: Form, wanted: list[int] | None = None) -> tuple[list[np.n
         return table.columns, table.lines
     rows, lines = _rows(form, n)
     texts = list(zip(*rows)) or [()] * n
-    return [np.array([t.strip().encode() for t in texts[i]], "S" if rows else "S1") for i in wanted], np.array(
-        lines, np.int64
-    )
+    cells = [list(map(str.encode, map(str.strip, texts[i]))) for i in wanted]
+    return [np.array(column, "S" if rows else "S1") for column in cells], np.array(lines, np.int64)
 
 
 def plain_word(cell: str) -> str:

@@ -65,7 +65,7 @@ def test_help_lists_every_flag_by_group_with_key_default_and_registered_parts():
     for group in (
         *flags.GROUPS,
         "[model.backend: conformer_tcm]",
-        "conformer_tcm, nes2net, asp",
+        "conformer_tcm, nes2net, asp, mean",
         "qamo, oc_softmax, wce",
     ):
         assert group in shown, group

@@ -206,6 +206,7 @@ def test_the_large_size_leaves_training_and_dev_set_as_they_are(tmp_path):
     learned = {size: [c for c in clips if c.set_name in ("train", "dev")] for size, (clips, _) in made.items()}
     assert learned["large"] == learned["full"]
     assert made["large"][1]["maxim-ru"] == 4 * made["full"][1]["maxim-ru"]
+    assert " database/mini.yaml data.database_path=" in build_mini.training(tmp_path, "large")  # and not the quick one
     of_maxim = [c.pieces for c in made["large"][0] if c.speaker == "maxim-ru" and c.bonafide]
     assert len(of_maxim) == len(set(of_maxim))  # a short supply is shared out, and nothing is used twice
 

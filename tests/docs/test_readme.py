@@ -218,6 +218,7 @@ ELSEWHERE = {
         "test_distributed.py::test_a_killed_process_ends_the_job_and_another_number_of_processes_takes_it_up torchrun"
     ),
     "hf upload owner/detector detector": "test_hub.py::test_the_command_that_uploads_takes_a_folder upload",
+    "hf auth login": "test_hub.py::test_what_cannot_be_fetched_is_a_sentence_that_says_why_and_what_to_do SAID",
     "pip install .": (
         "test_install.py::test_an_installed_package_judges_and_evaluates_without_a_checkout_and_without_pytorch install"
     ),

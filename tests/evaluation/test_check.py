@@ -39,7 +39,7 @@ def test_all_faults_are_reported_at_once_with_counts_and_the_first_offenders(cor
     faults = said.err.splitlines()
     assert len(faults) == 5
     assert "train: 7 of 24 recordings missing or empty" in faults[0]
-    assert "T_train_004.flac: no such file, and 2 more" in faults[0]
+    assert "T_train_004.flac: no such file, and 2 more; check data.database_path and data.train_audio" in faults[0]
     assert "dev: 1 of 12 recordings unreadable" in faults[1]
     assert "seen.txt:11: " in faults[2]
     assert "model.xlsr.weights nowhere.pt: no such file" in faults[3]

@@ -15,6 +15,7 @@ import torch
 import export
 import inference
 from model import load_detector
+from qamo.config.parts import ModelConfig
 from qamo.evaluation import calibration
 from qamo.export import model_card
 from qamo.inference.judge import Judgement
@@ -106,6 +107,36 @@ def test_weights_without_their_run_get_a_card_that_says_so(trained_run, tmp_path
     assert "Not known: this export was made of weights without their run." in card
     assert "None: a score ranks recordings, and is not a probability." in card
     assert not (tmp_path / "out" / "calibration.json").exists()
+
+
+XLSR_ON_HUB = "facebook/wav2vec2-xls-r-300m"
+ANY_ENCODER = ("an encoder of Hugging Face's transformers (wavlm)", model_card.UNKNOWN_LICENCE)
+
+
+def weights(name, sha256="ab12"):
+    return {"frontend_weights": {"weights": name, "sha256": sha256}}
+
+
+@pytest.mark.parametrize(
+    ("frontend", "backend", "facts", "expected"),
+    [
+        ("xlsr", "conformer_tcm", weights("pretrained/xlsr2_300m.pt"), (*model_card.XLSR, XLSR_ON_HUB)),
+        ("xlsr", "conformer_tcm", weights(XLSR_ON_HUB, None), (*model_card.XLSR, XLSR_ON_HUB)),
+        ("xlsr", "nes2net", {}, (*model_card.XLSR, XLSR_ON_HUB)),  # the published code's
+        ("xlsr", "mean", {}, ("a wav2vec 2.0 network", model_card.UNKNOWN_LICENCE, None)),  # of another program
+        ("xlsr", "mean", weights("in/mms.pt"), ("a wav2vec 2.0 network (mms.pt)", model_card.UNKNOWN_LICENCE, None)),
+        (
+            "hf", "asp", weights("microsoft/wavlm-base", None),
+            (ANY_ENCODER[0].replace("wavlm", "wavlm-base"), ANY_ENCODER[1], "microsoft/wavlm-base"),
+        ),
+        ("hf", "asp", weights("in/wavlm"), (*ANY_ENCODER, None)),
+        ("lfcc", "asp", {"git_commit": "x"}, (*model_card.ORIGINS["lfcc"], None)),
+    ],
+)  # fmt: skip
+def test_the_origin_of_a_front_end_is_what_its_run_knows(frontend, backend, facts, expected):
+    config = ModelConfig(frontend=frontend, backend=backend).model_dump()
+    config["xlsr"]["hidden_size"] = 1024
+    assert model_card.origin_of(config, facts) == expected
 
 
 def test_what_the_card_says_of_a_judgement_is_there():

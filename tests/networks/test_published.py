@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import model
 from qamo import InputError
@@ -14,6 +15,7 @@ from qamo.config.parts import ModelConfig
 from qamo.networks.published import from_published, published_names, to_published
 from qamo.networks.xlsr_files import attention_heads, read_fairseq
 from tests.support.detectors import BACKENDS, config, detector
+from tests.support.xlsr import with_two_logits, xlsr
 
 GOLDENS = Path(__file__).parents[2].parent / "shared" / "goldens" / "reference"
 needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="the golden figures are not beside this checkout")
@@ -232,3 +234,41 @@ def test_a_folder_of_epochs_with_a_foreign_or_a_differing_file_is_told(tmp_path)
     torch.save({"a": torch.ones(2)}, tmp_path / "best" / "best_2.pth")
     with pytest.raises(InputError, match=r"best_2\.pth: expected a checkpoint of the published code"):
         model.load_detector(tmp_path / "best", config("nes2net"))
+
+
+MEAN_NAMES = [("front.network.", "classify"), ("m.0.ssl.", "m.1.linear"), ("module.encoder.", "module.out")]
+
+
+@pytest.mark.parametrize(("prefix", "layer"), MEAN_NAMES)
+@pytest.mark.parametrize("name", ["x.ckpt", "model.safetensors"])
+def test_a_network_with_two_logits_over_its_mean_is_read_by_its_form(tmp_path, prefix, layer, name):
+    frontend = xlsr(normalize_input="utterance").eval()
+    linear = torch.nn.Linear(frontend.dim, 2)
+    state = with_two_logits(frontend.network, linear, prefix, layer)
+    if name == "x.ckpt":
+        torch.save({"state_dict": state}, tmp_path / name)
+    else:
+        save_file(state, tmp_path / name)
+    loaded = model.load_detector(tmp_path / name, ModelConfig(backend="mean", head="wce", xlsr={"n_heads": 4}))
+    wave = 0.1 * torch.randn(2, 4000) + 0.05
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(wave).score, linear(frontend(wave).mean(dim=1))[:, 1])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"classify.weight": torch.ones(3, 32), "classify.bias": torch.ones(3)}, {"other.weight": torch.ones(2, 32)}],
+)
+def test_a_network_with_more_or_other_than_two_logits_is_refused(tmp_path, more):
+    state = with_two_logits(xlsr().network, torch.nn.Linear(32, 2), "front.", "classify")
+    torch.save(state | more, tmp_path / "x.ckpt")
+    with pytest.raises(
+        InputError, match=r"a wav2vec 2\.0 network with a linear layer of two logits, found a dict with"
+    ):
+        model.load_detector(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("backend", ["mean", "asp"])
+def test_a_back_end_that_the_published_code_lacks_is_not_written_in_its_form(backend):
+    with pytest.raises(InputError, match="a back end conformer_tcm or nes2net and a head of centroids"):
+        to_published(detector(backend).state_dict(), backend)

@@ -40,6 +40,12 @@ def fairseq_state(network):
     return {**extra, **{renamed(name, TO_FAIRSEQ): tensor for name, tensor in network.state_dict().items()}}
 
 
+def with_two_logits(network, linear, prefix, layer):
+    """A detector of another program: a network, and a linear layer over its mean feature, under these names."""
+    head = {f"{layer}.{name}": tensor for name, tensor in linear.state_dict().items()}
+    return {**{prefix + name: tensor for name, tensor in fairseq_state(network).items()}, **head}
+
+
 def wave(n_samples=4000, n=2):
     return torch.randn(n, n_samples, generator=torch.Generator().manual_seed(1)) / 10
 

@@ -37,19 +37,19 @@ def test_each_look_finds_what_it_promises(tmp_path):
     whole.write_bytes(WAV)
     cut.write_bytes(WAV[: len(WAV) // 2])
     damaged.write_bytes(flac[:20_000] + bytes(900) + flac[20_900:])
-    check_recordings([whole, cut, damaged], what="set", how="exist")
+    check_recordings([whole, cut, damaged], what="set", where="--audio", how="exist")
     with pytest.raises(InputError, match=r"1 of 3 .*cut\.wav: cut short"):
-        check_recordings([whole, cut, damaged], what="set", how="header")
+        check_recordings([whole, cut, damaged], what="set", where="--audio", how="header")
     with pytest.raises(InputError, match=r"2 of 3 .*cut\.wav: cut short.*damaged\.flac: damaged"):
-        check_recordings([whole, cut, damaged], what="set", how="full")
+        check_recordings([whole, cut, damaged], what="set", where="--audio", how="full")
 
 
 def test_a_link_to_nothing_is_missing_and_its_neighbours_are_not(tmp_path):
     (tmp_path / "a.wav").write_bytes(WAV)
     (tmp_path / "b\x1b.wav").symlink_to(tmp_path / "gone")
-    check_recordings([tmp_path / "a.wav"], what="set")
+    check_recordings([tmp_path / "a.wav"], what="set", where="--audio")
     with pytest.raises(InputError, match=r"1 of 2 .*b\\x1b\.wav: no such file"):
-        check_recordings([tmp_path / "a.wav", tmp_path / "b\x1b.wav"], what="set")
+        check_recordings([tmp_path / "a.wav", tmp_path / "b\x1b.wav"], what="set", where="--audio")
     assert recordings_in(tmp_path) == [tmp_path / "a.wav"]
     assert os.listdir(tmp_path)
 
@@ -62,13 +62,13 @@ def test_files_are_found_by_stem_by_name_and_by_absolute_path(tmp_path):
     assert list(stems) == [tmp_path / "in/lost.opus", tmp_path / "in/b.opus", tmp_path / "in/c.mp3"]
     assert Recordings(tmp_path / "in", ["b"], ".flac")[0] == tmp_path / "in/b.flac"
     absolute = Recordings(tmp_path, [str(tmp_path / "in/c.mp3")], None)
-    check_recordings(absolute, what="set")
+    check_recordings(absolute, what="set", where="--audio")
     assert absolute[0] == tmp_path / "in/c.mp3"
 
 
 def test_recordings_of_the_current_folder_are_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.wav").write_bytes(b"x")
-    check_recordings(Recordings(Path("."), ["a.wav"], ""), what="here")
-    with pytest.raises(InputError, match=r"1 of 1 recordings missing or empty: b.wav: no such file;"):
-        check_recordings(Recordings(Path("."), ["b.wav"], ""), what="here")
+    check_recordings(Recordings(Path("."), ["a.wav"], ""), what="here", where="--audio")
+    with pytest.raises(InputError, match=r"1 of 1 recordings missing or empty: b.wav: no such file; check --audio"):
+        check_recordings(Recordings(Path("."), ["b.wav"], ""), what="here", where="--audio")
