@@ -22,6 +22,7 @@ from qamo.evaluation import breakdown
 from qamo.evaluation.bands import miss_band, weighted_interval
 from qamo.evaluation.breakdown import Factor, System
 from qamo.files import replacing
+from qamo.report.charts import DASHES
 from qamo.report.conditions import chosen_factors, slug
 from qamo.report.rates import det_limits
 from qamo.report.subject import Subject
@@ -66,7 +67,7 @@ def det(systems: Sequence[System]) -> Figure:
         basis = _band(axes, system, _colour(k), low, high)
         label = f"{system.label} ({100 * system.eer.eer:.2f} %)"
         x, y = _probit(false_alarm, low, high), _probit(miss, low, high)
-        axes.plot(x, y, color=_colour(k), linewidth=1.3, label=label)
+        axes.plot(x, y, color=_colour(k), linestyle=_dashes(k), linewidth=1.3, label=label)
         axes.plot(*[_probit(np.array([system.eer.eer]), low, high)] * 2, "o", color=_colour(k), markersize=4)
     ends = PROBIT(low), PROBIT(high)
     axes.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
@@ -75,7 +76,7 @@ def det(systems: Sequence[System]) -> Figure:
         axis.set_ticks([PROBIT(tick) for tick in ticks], [f"{100 * tick:g}" for tick in ticks])
     axes.set(xlim=ends, ylim=ends, xlabel="false alarm rate / %", ylabel="miss rate / %", aspect="equal")
     axes.tick_params(axis="x", rotation=90)
-    axes.legend(title="system (EER)", fontsize=8, loc="lower left")
+    axes.legend(title="system (EER)", fontsize=8, loc="upper right", handlelength=3)  # where no useful system goes
     axes.set_title(f"bands: 95 % of the miss rate, {basis}", fontsize=8)
     return figure
 
@@ -180,6 +181,12 @@ def _panel(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _colour(k: int) -> str:
     return COLOURS[k % len(COLOURS)]
+
+
+def _dashes(k: int) -> Any:
+    """The line style of the k-th line, that of the page: told apart in print without colour too."""
+    dash = DASHES[k % len(DASHES)]
+    return "-" if dash is None else (0, [n / 2 for n in dash])  # in widths of the line
 
 
 def _probit(rates: np.ndarray, low: float, high: float) -> np.ndarray:

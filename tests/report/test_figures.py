@@ -12,6 +12,7 @@ import inference
 import report
 from eval_metrics import cllr_bits, equal_error_rate
 from qamo.evaluation.breakdown import System
+from qamo.report import figures
 from qamo.report.rates import det_limits
 from qamo.report.tables import Column, Table, to_latex
 from qamo.trials.keys import read_keys
@@ -62,6 +63,24 @@ def test_dev_scores_that_are_the_judged_ones_rescaled_are_refused(sets, capsys):
     (sets / "scaled.txt").write_text("".join(f"{name} {1 / (1 + np.exp(-float(score))):.4f}\n" for name, score in rows))
     assert report.main([*ARGS, "--calibrate-on", "scaled.txt", "ev.txt", *DEV[3:]]) == 2
     assert "the calibration of a was fitted to 600 of the trials of ev_a.txt" in capsys.readouterr().err
+
+
+def test_the_lines_of_a_det_figure_differ_without_colour_and_its_legend_covers_no_eer():
+    rng = np.random.default_rng(0)
+    bonafide = np.arange(600) < 200
+    systems = [
+        System(f"system {k}", Path("s.txt"), rng.normal(size=600) + gain * bonafide, bonafide)
+        for k, gain in enumerate((4, 3, 2, 1))
+    ]
+    figure = figures.det(systems)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    curves = [line for line in axes.lines if line.get_label().startswith("system")]
+    assert len({str(line._unscaled_dash_pattern) for line in curves}) == len(systems)
+    box = axes.get_legend().get_window_extent()
+    for line in axes.lines:
+        if line.get_marker() == "o":
+            assert not box.contains(*axes.transData.transform(line.get_xydata()[0]))
 
 
 @pytest.mark.parametrize(

@@ -344,5 +344,6 @@ def test_a_legend_shows_which_lines_are_dashed(page):
         "[...document.querySelectorAll('figure.chart')].flatMap(f => [...f.querySelectorAll('.u-legend .u-marker')]"
         ".map(m => m.style.background))"
     )
-    assert any("repeating-linear-gradient" in mark for mark in marks)
+    dashed = {mark for mark in marks if "repeating-linear-gradient" in mark}
+    assert any(" 8px, transparent 8px, transparent 12px" in mark for mark in dashed)  # [8, 4], as on the canvas
     assert any(mark.startswith("rgb") for mark in marks)

@@ -68,6 +68,12 @@
     return [low - room, high + room];
   }
 
+  function striped(color, dash) { // the dashes of a line, as the background of its mark in the legend
+    let at = 0;
+    const stops = dash.map((n, k) => `${k % 2 ? "transparent" : color} ${at}px ${at += n}px`);
+    return `repeating-linear-gradient(90deg, ${stops})`;
+  }
+
   function nearest(u, spec) { // the point of a scatter chart that is closest to the pointer
     let best = null, least = 900; // 30 px
     spec.x.values.forEach((x, i) => {
@@ -121,7 +127,7 @@
             const s = spec.series[i - 1];
             if (!i || s.hidden || s.hollow) return "transparent";
             const color = colorOf(s.color);
-            return s.dash ? `repeating-linear-gradient(90deg, ${color} 0 .3rem, transparent .3rem .45rem)` : color;
+            return s.dash ? striped(color, s.dash) : color;
           },
         },
       },
