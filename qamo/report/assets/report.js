@@ -99,6 +99,7 @@
     if (spec.y.min != null) whole.y[0] = spec.y.min;
     const view = { ...whole }; // the ranges on screen
     let reached = null; // the point that the keyboard is at
+    let touched = false; // by a finger last, and not by the mouse
     const scatter = spec.kind === "scatter";
     const series = [{ label: spec.x.name || spec.x.label, value: (u, v, s, i) => valueAt(spec.x, i), class: scatter ? "quiet" : undefined }];
     for (const s of spec.series) {
@@ -135,6 +136,7 @@
         drag: { x: true, y: spec.x.scale === "probit" || scatter, setScale: false },
         dataIdx: scatter ? (self, k, i) => nearest(self, spec) : undefined,
         points: { size: 8 },
+        bind: { mouseleave: (self, over, leave) => (event) => touched ? null : leave(event) }, // sent after a tap too
       },
       hooks: {
         setSelect: [(self) => {
@@ -148,6 +150,7 @@
         draw: [(self) => marks(self, spec)],
       },
     }, [spec.x.values, ...spec.series.map((s) => s.values)], plot);
+    u.over.addEventListener("pointerenter", (event) => { touched = event.pointerType === "touch"; });
     for (const kind of ["touchstart", "touchmove"]) { // uPlot listens to the mouse alone
       u.over.addEventListener(kind, (event) => {
         reached = null;
