@@ -97,6 +97,7 @@ def test_the_hub_reads_the_metadata_of_the_card(folder, trained_run):
     assert {(r.metric_type, r.task_type) for r in data.eval_results} == {("eer", "audio-classification")}
     plain = data.to_dict()
     assert (plain["library_name"], plain["license"], plain["license_link"]) == ("qamo", "other", "README.md#licences")
+    assert (plain["pipeline_tag"], plain["metrics"]) == ("audio-classification", ["eer"])
 
 
 def test_weights_without_their_run_get_a_card_that_says_so(trained_run, tmp_path):

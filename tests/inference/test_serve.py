@@ -86,7 +86,7 @@ def test_the_command_listens_on_this_computer_only_says_where_and_ends_in_silenc
 
 
 def test_a_wrong_run_is_answered_in_one_sentence(capsys, trained_run):
-    assert serve.main(["/none"]) == 2
+    assert serve.main(["/none", "--port", "0"]) == 2
     assert "serve.py: /none: no such file or folder" in capsys.readouterr().err
     for words in (["--max-mb", "0"], ["--no-mos", "--port", "99999"], ["--places", "0"]):
         with pytest.raises(SystemExit) as stopped:
