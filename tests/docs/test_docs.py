@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
 from docs import method, screenshots
 from qamo.audio import codecs
@@ -101,3 +102,14 @@ def test_the_picture_of_the_method_is_current():
 def test_the_pictures_of_the_readme_are_small_and_shown(name):
     assert f"(docs/{name})" in (ROOT / "README.md").read_text()
     assert (ROOT / "docs" / name).stat().st_size < screenshots.MAX_BYTES
+
+
+def test_the_citation_has_what_the_format_requires():
+    """Version 1.2.0 of the Citation File Format; hosts show none of a file that lacks one."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    for entry, required in (
+        (cited, {"cff-version", "message", "title", "authors"}),
+        (cited["preferred-citation"], {"type", "title", "authors"}),
+    ):
+        assert required <= entry.keys()
+        assert all({"name", "family-names"} & author.keys() for author in entry["authors"])
