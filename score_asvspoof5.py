@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qamo.command import Parser, run_command, say_saved
+from qamo.command import Parser, output, run_command, say_saved
 from qamo.evaluation.asvspoof5 import Set, read_set, table
 from qamo.files import write_text
 
@@ -32,7 +32,7 @@ def build_parser() -> Parser:
     parser.add_argument("keys", type=Path, help="protocol or key of the set")
     parser.add_argument("--official", action="store_true", help="min t-DCF with the official package's mistake")
     parser.add_argument("--pooled", action="store_true", help="no tables by condition")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures with all digits")
+    parser.add_argument("--json", type=output, metavar="FILE", help="also write all figures with all digits")
     return parser
 
 

@@ -30,7 +30,7 @@ from conditions import COLUMNS, POOLED, ROWS, Condition, key_columns, passing  #
 
 from eval_metrics import EER, det_of_sorted, eer_of_det, score_warnings, tdcf_of_det  # noqa: E402
 from qamo import InputError, files  # noqa: E402
-from qamo.command import Parser, run_command  # noqa: E402
+from qamo.command import Parser, output, run_command  # noqa: E402
 from qamo.evaluation import tdcf  # noqa: E402
 from qamo.evaluation.intervals import LEVEL, N_RESAMPLES, SEED, UNITS, Interval, Units, eer_interval, units_of  # noqa: E402
 from qamo.trials import asv, tables  # noqa: E402
@@ -128,8 +128,8 @@ def build_parser() -> Parser:
         "--asv-score-file", type=Path, help="ASV scores for --recompute-c012, instead of the organisers'"
     )
     parser.add_argument("--c012-path", help="file of t-DCF coefficients to read, or to write with --recompute-c012")
-    parser.add_argument("--json", type=Path, help="write the tables with full precision, and the pooled EER's interval")
-    parser.add_argument("--csv", type=Path, help="the same, a line for each cell")
+    parser.add_argument("--json", type=output, help="write the tables with all digits, and the pooled EER's interval")
+    parser.add_argument("--csv", type=output, help="the same, a line for each cell")
     parser.add_argument("--unit", choices=UNITS, help="what that interval resamples (default: speakers, or trials)")
     return parser
 
