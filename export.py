@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qamo import InputError
-from qamo.command import Parser, number, run_command, say_saved, typed
+from qamo.command import Parser, number, output, run_command, say_saved, typed
 from qamo.published import published_epochs
 
 
@@ -40,7 +40,7 @@ def build_parser() -> Parser:
         choices=("mean", "reference", "none"),
         help="of best_0.pth ...: their mean (default), what the published code computes, or best_0.pth alone",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder, or file for onnx and reference")
+    parser.add_argument("-o", "--output", type=output, required=True, help="folder, or file for onnx and reference")
     return parser
 
 

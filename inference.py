@@ -30,7 +30,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.audio.mixing import CHANNELS
-from qamo.command import INPUT_ERROR, STOPPED, Parser, number, run_command, say_saved, typed
+from qamo.command import INPUT_ERROR, STOPPED, Parser, number, output, run_command, say_saved, typed
 from qamo.evaluation import calibration
 from qamo.files import write_text
 from qamo.inference import show
@@ -72,8 +72,8 @@ def build_parser() -> Parser:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a list of objects in place of a table")
     form.add_argument("--csv", action="store_true", help="comma-separated values in place of a table")
-    add("-o", "--output", type=Path, help="write there, and not to standard output")
-    add("--plot", type=Path, metavar="FILE_OR_FOLDER", help="picture of waveform and score over time, .png, .svg, .pdf")
+    add("-o", "--output", type=output, help="write there, and not to standard output")
+    add("--plot", type=output, metavar="FILE_OR_FOLDER", help="waveform and score over time, as .png, .svg or .pdf")
     add("--calibration", type=Path, metavar="FILE", help="in place of the one kept beside the weights")
     add(
         "--calibrate",
@@ -109,6 +109,9 @@ def command(args: argparse.Namespace) -> int:
     if args.plot and is_picture(args.plot) and (len(paths) > 1 or paths[0].is_dir() or args.channel == "each"):
         raise InputError(f"--plot {args.plot}: one picture cannot hold several recordings; name a folder")
     recordings = list(expand(paths))
+    for path in {args.output, args.plot} - {None}:
+        if path.is_file() and any(path.samefile(recording) for recording, fault in recordings if not fault):
+            raise InputError(f"{path}: is one of the recordings, and would be lost; choose another name")
     malloc.keep_freed()
     start_log()
     scorer = open_scorer(detector, device=args.device, n_threads=args.threads, calibration_file=args.calibration)

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError, __version__, files, progress
-from qamo.command import Parser, number, run_command, say_saved, typed
+from qamo.command import Parser, number, output, run_command, say_saved, typed
 from qamo.quality.agreement import compare, scatter
 from qamo.trials.protocol import Listing, list_folder, read_listing, read_protocol
 from qamo.trials.ratings import read_ratings
@@ -38,7 +38,7 @@ def build_parser() -> Parser:
     parser.add_argument("protocol", type=Path, help="protocol, list or meta.csv; or just the audio folder")
     parser.add_argument("audio", type=Path, nargs="?", help="folder of the recordings")
     parser.add_argument(
-        "-o", "--output", "--out", type=Path, required=True, metavar="OUT", help="the file with the MOS"
+        "-o", "--output", "--out", type=output, required=True, metavar="OUT", help="the file with the MOS"
     )
     parser.add_argument("--predictor", default="distillmos")
     parser.add_argument("--extension", help="of the files, such as .flac; found out where not given")
@@ -53,7 +53,7 @@ def build_compare_parser() -> Parser:
     parser.add_argument(
         "--thresholds", type=number(float, -100, 100), nargs="+", default=[2.5], help="quality class borders (2.5)"
     )
-    parser.add_argument("--plot", type=Path, help="scatter plot: a .png, .svg or .pdf file")
+    parser.add_argument("--plot", type=output, help="scatter plot: a .png, .svg or .pdf file")
     return parser
 
 

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from qamo import InputError, __version__, files
-from qamo.command import Parser, number, opening, run_command, say_saved
+from qamo.command import Parser, number, opening, output, run_command, say_saved
 from qamo.evaluation.intervals import N_RESAMPLES, SEED, UNITS
 from qamo.report import calibrated, over_sets
 from qamo.report.arena import submission, write_submission
@@ -126,11 +126,11 @@ def add_outputs(parser: Parser) -> None:
     """The page, and the other forms of its tables."""
     add = parser.add_argument
     add("--title", help="of the page")
-    add("-o", "--output", type=Path, help="the page (report_SYSTEMS_on_SET.html)")
+    add("-o", "--output", type=output, help="the page (report_SYSTEMS_on_SET.html)")
     add("--tables", nargs="+", metavar="ID", help="of these files, by the names of the CSV files (default: all)")
     add("--csv", type=Path, metavar="DIR", help="a CSV file for each table, with all digits")
-    add("--md", type=Path, metavar="FILE", help="the tables in Markdown")
-    add("--latex", type=Path, metavar="FILE", help="the tables in LaTeX (booktabs)")
+    add("--md", type=output, metavar="FILE", help="the tables in Markdown")
+    add("--latex", type=output, metavar="FILE", help="the tables in LaTeX (booktabs)")
     add("--arena", type=Path, nargs=2, metavar=("META", "OUT"), help="submission to the Anti-Spoofing Arena")
 
 

@@ -31,7 +31,7 @@ from qamo.evaluation.metrics import SetScores, all_metrics, dev_threshold, over_
 from qamo.quality.agreement import correlation
 from qamo.trials.asv import read_legacy_coefficients
 from qamo.trials.authors import how_to_get
-from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
+from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys, refuse_one_class
 from qamo.trials.ratings import read_ratings
 from qamo.trials.scores import read_scores
 from qamo.trials.sniff import sniff
@@ -83,7 +83,9 @@ def command(args: argparse.Namespace) -> int:
     if args.metrics or args.asv or args.dev or args.threshold is not None:
         lines += figures(args, keys, scores, subset)
     if args.set:
-        lines += over_sets([SetScores(args.scores.stem, keys, scores), *further_sets(args.set)])
+        lines += over_sets(
+            [SetScores(args.scores.stem, keys, scores), *further_sets([[args.scores, args.keys], *args.set])[1:]]
+        )
     if args.by is not None:
         lines += by_column(keys, scores, args.by)
     if args.mos is not None:
@@ -104,12 +106,13 @@ def read_set_keys(path: Path, subset: str | None) -> tuple[Keys, str | None]:
         raise InputError(f"{path}: no such file or folder{how_to_get(path)}")
     if path.is_dir():
         path = next((path / name for name in KEY_FILES if (path / name).is_file()), path / KEY_FILES[0])
-    if subset == "all":
-        return read_keys(path), None
     if subset is None:
         form = sniff(path, numbers=True)
         subset = "eval" if form.plain and len(form.cells) in TRACKS else None
-    return read_keys(path, subset), subset
+    chosen = None if subset == "all" else subset
+    keys = read_keys(path, chosen)
+    refuse_one_class(keys)
+    return keys, chosen
 
 
 def figures(args: argparse.Namespace, keys: Keys, scores: np.ndarray, subset: str | None) -> list[str]:
@@ -129,7 +132,9 @@ def figures(args: argparse.Namespace, keys: Keys, scores: np.ndarray, subset: st
 def further_sets(files: Sequence[Sequence[Path]]) -> list[SetScores]:
     """The sets of --set, called by their score files, with their folders where two have one name."""
     made = []
-    for scores, path in files:
+    for i, (scores, path) in enumerate(files):
+        if [scores, path] in files[:i]:
+            raise InputError(f"--set {scores} {path}: was given before, and would be counted twice; leave it out")
         keys, _ = read_set_keys(path, None)
         made.append(SetScores(scores.stem, keys, keys.align(read_scores(scores))))
     return made

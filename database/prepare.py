@@ -142,8 +142,9 @@ def finish(plan: Plan, args: argparse.Namespace) -> int:
         raise InputError(f"--mos: none of its {len(plan.mos):,} names is a recording of {args.corpus}")
     for sentence in plan.missing:
         print(f"prepare.py: missing: {sentence}", file=sys.stderr)
-    if plan.missing and not args.partial:
-        print("prepare.py: nothing was written; --partial prepares what is there", file=sys.stderr)
+    if plan.missing and not (args.partial and (plan.writes or plan.links or plan.settings)):
+        more = "none of it is there" if args.partial else "--partial prepares what is there"
+        print(f"prepare.py: nothing was written; {more}", file=sys.stderr)
         return INPUT_ERROR
     print("\n".join([*carry_out(plan, force=args.force, dry=args.dry_run), *plan.advice]))
     if not args.dry_run:

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 from qamo import InputError, __version__
-from qamo.files import from_here, write_text
+from qamo.files import from_here, shown, write_text
 
 STDOUT = Path("-")
 N = TypeVar("N", int, float)
@@ -114,10 +114,15 @@ def number(kind: type[N], low: float, high: float) -> Callable[[str], N]:
     return read
 
 
+def output(text: str) -> Path:
+    """The type of a flag that names a file or folder to write, which no other flag may name."""
+    return Path(text)
+
+
 def add_form(parser: Parser, form: str, content: str) -> None:
     """A flag for another form of a command's figures, on standard output as `--json` of inference.py, or in a file."""
     parser.add_argument(
-        f"--{form}", nargs="?", type=Path, const=STDOUT, metavar="FILE",
+        f"--{form}", nargs="?", type=output, const=STDOUT, metavar="FILE",
         help=f"{content}, in place of the tables; with FILE: beside them, into that file",
     )  # fmt: skip
 
@@ -130,11 +135,44 @@ def deliver(text: str, path: Path) -> None:
         write_text(path, text)
 
 
+def _keep_inputs(parser: Parser, args: argparse.Namespace) -> None:
+    """Raise InputError where a file that would be written is one that another argument names."""
+    named: list[tuple[str, bool, str]] = []  # by which argument, whether to be written, what
+    for action in parser._actions:
+        for value in _flat(getattr(args, action.dest, None)):
+            called = "/".join(action.option_strings[:1]) or action.dest
+            named.append((called, action.type is output, str(value)))
+    for called, written, path in named:
+        for other, other_written, text in named if written and path != str(STDOUT) else ():
+            if other != called and _same_file(path, text, both_new=other_written):
+                raise InputError(
+                    f"{called} {shown(path)}: {other} names this file too, which would be lost; choose another"
+                )
+
+
+def _flat(value: Any) -> list[str | Path]:
+    """Texts and paths in an argument, and in lists of them."""
+    if isinstance(value, (list, tuple)):
+        return [one for item in value for one in _flat(item)]
+    return [value] if isinstance(value, (str, Path)) else []
+
+
+def _same_file(path: str, text: str, *, both_new: bool) -> bool:
+    """Whether `path` is what `text` or, where it is LABEL=FILE, its end names; two that are not there yet by name."""
+    for candidate in {text, text.partition("=")[2]} - {""}:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.isfile(path) and os.path.samefile(path, candidate):
+                return True
+    return both_new and not os.path.exists(path) and os.path.realpath(path) == os.path.realpath(text)
+
+
 def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None) -> int:
     """Parse `argv` (the process's own where None), run `command`, and return the exit status."""
     words = _paths_after_dashes(sys.argv[1:] if argv is None else argv)
     try:
-        status = command(parser.parse_intermixed_args(words))
+        args = parser.parse_intermixed_args(words)
+        _keep_inputs(parser, args)
+        status = command(args)
         sys.stdout.flush()
         if isinstance(sys.stdout, _Closed) and sys.stdout.n_lost:
             return _said(parser, "standard output is closed, so nobody saw what was found", CLOSED_PIPE)
@@ -254,7 +292,7 @@ def sentence(error: BaseException) -> str:
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error) or type(error).__name__
     words = WORDS.get(error.errno or 0, error.strerror[:1].lower() + error.strerror[1:])
-    return f"{os.fsdecode(error.filename)}: {words}" if isinstance(error.filename, (str, bytes)) else words
+    return f"{shown(error.filename)}: {words}" if isinstance(error.filename, (str, bytes)) else words
 
 
 def _without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

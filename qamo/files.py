@@ -47,6 +47,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     if target.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))  # links that lead in a circle
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -130,9 +132,20 @@ def open_regular(path: Path | str) -> BinaryIO:
     return open(descriptor, "rb")
 
 
+@contextlib.contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Give an error of the system that has no file's name this one: reading from a broken disk raises such."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.strerror is not None:
+            error.filename = str(path)
+        raise
+
+
 def read_bytes(path: Path | str, at_most: int) -> bytes:
     """The bytes of a file, one more than `at_most` where it is longer; InputError as `open_regular`."""
-    with open_regular(path) as file:
+    with naming(path), open_regular(path) as file:
         return file.read(at_most + 1)
 
 
@@ -142,7 +155,7 @@ def read_text(path: Path | str) -> str:
     Raises:
         InputError: it is not UTF-8, or as `open_regular`.
     """
-    with open_regular(path) as file:
+    with naming(path), open_regular(path) as file:
         content = file.read()
     try:
         text = content.decode("utf-8")

@@ -38,6 +38,9 @@ def test_a_mistake_is_one_sentence_and_status_2(capsys):
 def test_an_error_of_the_system_is_said_in_words_with_its_file(capsys):
     assert run(FileNotFoundError(errno.ENOENT, "No such file or directory", "keys/meta.csv")) == 2
     assert capsys.readouterr().err == "some.py: keys/meta.csv: no such file or folder\n"
+    assert sentence(FileNotFoundError(errno.ENOENT, "No such file", "a\n\x1b[31mb")) == (
+        "a\\n\\x1b[31mb: no such file or folder"
+    )
     assert "Errno" not in sentence(OSError(errno.EIO, "Input/output error", "x.wav"))
 
 

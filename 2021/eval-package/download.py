@@ -87,8 +87,8 @@ def download(url: str, part: Path) -> None:
         InputError: the server does not give the file.
     """
     done = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             resumed = done > 0 and response.status == 206
             with open(part, "ab" if resumed else "wb") as file:
@@ -101,6 +101,8 @@ def download(url: str, part: Path) -> None:
         raise InputError(f"{url}: the server answers {error.code} {error.reason}; try again later") from None
     except (urllib.error.URLError, http.client.HTTPException) as error:
         raise InputError(f"{url}: {error}; start again to go on where it stopped") from None
+    except ValueError:  # of urllib, or of http.client
+        raise InputError(f"{url}: expected an address such as {ARCHIVES_URL}; correct --url") from None
     if expected is not None and received < int(expected):
         raise InputError(f"{url}: cut off after {part.stat().st_size} bytes; start again to go on from there")
 

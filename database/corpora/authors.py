@@ -91,8 +91,8 @@ def _download(address: str, part: Path, file: Published) -> bool:
     begun = part.stat().st_size if part.exists() else 0
     if begun >= file.n_bytes:
         return True
-    request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
     try:
+        request = urllib.request.Request(address, headers={"Range": f"bytes={begun}-"} if begun else {})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             resumes = answer.status == 206 and begun > 0
             with open(part, "ab" if resumes else "wb") as out:
@@ -107,6 +107,8 @@ def _download(address: str, part: Path, file: Published) -> bool:
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise Unavailable(_offline(address, str(reason) or type(error).__name__)) from None
+    except ValueError:  # of urllib, or of http.client
+        raise InputError(f"{address}: expected an address such as {URL}; correct --url or {ENVIRONMENT}") from None
     if part.stat().st_size < file.n_bytes:
         raise Unavailable(
             f"{address}: ended after {part.stat().st_size:,} of {file.n_bytes:,} bytes; start the same command again, "

@@ -129,6 +129,8 @@ def is_longer(file: BinaryIO, demuxer: str, seconds: float) -> bool:
 def _sound_of(container: Any) -> Any:
     if not container.streams.audio:
         raise InputError("expected a recording, found a file without sound")
+    if container.streams.audio[0].codec_context is None:
+        raise ValueError("no decoder for its sound")
     return container.streams.audio[0]
 
 

@@ -6,6 +6,7 @@ become the comments of config.yaml and the help of the flags; roles say what may
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cache, partial
@@ -61,6 +62,10 @@ class Section(BaseModel):
     def _typed(cls, value: Any, info: Any) -> Any:
         annotation = cls.model_fields[info.field_name].annotation
         value = _meant(value, _takes(annotation))
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("expected a text without NUL, which no file's name holds")
+        if isinstance(value, str) and value.startswith("~/"):
+            value = os.path.expanduser(value)  # which a shell does at the beginning of a word only
         if isinstance(value, bool) and bool not in _takes(annotation) and {int, float} & _takes(annotation):
             raise ValueError(f"expected a number, found {value}")
         return value

@@ -25,7 +25,7 @@ from eval_metrics import (
 )
 from qamo import InputError
 from qamo.evaluation.sasv import ASVSPOOF5_ASV, min_adcf, tandem_eer
-from qamo.trials.keys import read_keys
+from qamo.trials.keys import read_keys, refuse_one_class
 from qamo.trials.sasv import NONTARGET, SPOOF, TARGET, is_track_2, read_sasv
 from qamo.trials.scores import read_scores
 
@@ -88,6 +88,7 @@ def _conditions(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _track_1(scores: Path, keys: Path) -> Set:
     key = read_keys(keys, columns=("attack", "codec"))
+    refuse_one_class(key)
     values = key.align(read_scores(scores))
 
     def of(function: Callable[[np.ndarray, np.ndarray], float]) -> Metric:

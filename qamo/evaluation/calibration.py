@@ -24,7 +24,7 @@ from eval_metrics import equal_error_rate
 from qamo import InputError
 from qamo.evaluation.regression import fit_llr
 from qamo.files import read_json, sha256, typed, write_json
-from qamo.trials.keys import read_keys
+from qamo.trials.keys import read_keys, refuse_one_class
 from qamo.trials.scores import read_scores, sidecar_of
 
 FORMAT = "qamo calibration 1"
@@ -183,6 +183,7 @@ def fit_files(
     keys = read_keys(keys_file, subset=subset)
     if keys.track and subset is None:
         raise InputError(f"{keys_file}: a key of ASVspoof 2021 holds several subsets; name one: --subset progress")
+    refuse_one_class(keys)
     values = keys.align(read_scores(score_file))
     bonafide, spoof = values[keys.bonafide], values[~keys.bonafide]
     slope, offset = fit(bonafide, spoof)

@@ -104,8 +104,13 @@ def check_plain(content: Any, where: object) -> None:
         plain = (
             type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and tensor.device.type == "cpu"
         )
-        if not plain or tensor.is_quantized:
+        if not plain or tensor.is_quantized or tensor.is_complex() or _is_expanded(tensor):
             raise InputError(f"{where}: {name or 'its content'} is no plain tensor; refused")
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    """Whether a tensor has more elements than are stored: a file of a few bytes could ask for any work and memory."""
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def is_archive(path: Path) -> bool:
@@ -114,6 +119,24 @@ def is_archive(path: Path) -> bool:
         return zipfile.is_zipfile(path)
     except zipfile.BadZipFile:
         return True
+
+
+def check_stored(path: Path) -> None:
+    """See that an archive is as `torch.save` writes it, not compressed: else its pickle may unpack to any size.
+
+    Raises:
+        InputError: it is compressed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # whatever zipfile makes of a damaged table of contents; torch refuses it too
+        return
+    if packed := [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+        raise InputError(
+            f"{path}: its part {packed[0]} is compressed, which torch.save never does; refused (if you trust the file, "
+            "load it where it was written and save it anew)"
+        )
 
 
 @_may_wait

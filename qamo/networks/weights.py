@@ -91,6 +91,8 @@ def read_torch(path: Path, *, inert: Iterable[str] = (), verify: bool = True) ->
     if not path.is_file():
         raise InputError(f"{path}: expected a checkpoint file, found {kind_of(path)}")
     is_zip = digests.is_archive(path)
+    if is_zip:
+        digests.check_stored(path)
     content = _unpickled(path, inert, mmap=is_zip)
     digests.check_plain(content, path)
     own = content.pop(digests.DIGESTS, None) if isinstance(content, dict) else None

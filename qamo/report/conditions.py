@@ -61,9 +61,8 @@ def _asked(subject: Subject, asked: Sequence[str]) -> Choice:
     split = [tuple(text.split("*")) for text in asked]
     for text, names in zip(asked, split):
         if len(names) > 2 or not set(names) <= set(columns):
-            raise InputError(
-                f"--by {text}: expected A or A*B with columns of {subject.keys.path}: {', '.join(columns)}"
-            )
+            there = ", ".join(columns) or "it has none"
+            raise InputError(f"--by {text}: expected A or A*B with columns of {subject.keys.path}: {there}")
     return [names[0] for names in split if len(names) == 1], [(n[0], n[1]) for n in split if len(n) == 2], []
 
 

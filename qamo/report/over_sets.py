@@ -61,8 +61,11 @@ def of_runs(folders: Sequence[str], unit: str | None) -> Grid:
     known: dict[tuple[str, int], Path] = {}
     for label, folder, cfg in _labelled_runs(folders):
         other = known.setdefault((label, cfg.seed), folder)
-        if other != folder:
-            raise InputError(f"{folder} and {other}: {label!r} twice with the seed {cfg.seed}; name them LABEL=FOLDER")
+        if other is not folder:
+            raise InputError(
+                f"{folder} and {other}: {label!r} twice with the seed {cfg.seed}; leave one out, "
+                "or name them LABEL=FOLDER"
+            )
         results = read_results(RunFolder(folder).results)
         if not results:
             raise InputError(f"--runs: {folder} has no results yet; let main.py finish it")
@@ -96,8 +99,10 @@ def of_files(systems: Sequence[System], keys: Path, further: Sequence[Sequence[s
                 f"--set: expected a score file for each of {len(systems)} systems, in their order, and the keys; "
                 f"got {len(scores)} and the keys {path}"
             )
+        if (name := set_name(Path(path))) in grid.counts:
+            raise InputError(f"--set {path}: a set called {name} was given before; leave it out, or rename its key")
         for system, file in zip(systems, scores):
-            grid.add(set_name(Path(path)), read_set(system.label, Path(file), Path(path), None, unit))
+            grid.add(name, read_set(system.label, Path(file), Path(path), None, unit))
     return grid
 
 

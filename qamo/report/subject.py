@@ -22,7 +22,7 @@ from qamo.evaluation.intervals import N_RESAMPLES, SEED, Difference, Interval, U
 from qamo.report.arena import score_file
 from qamo.report.run_record import dev_threshold, run_of
 from qamo.trials.asv import read_legacy_coefficients
-from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys
+from qamo.trials.keys import KEY_FILES, TRACKS, Keys, read_keys, refuse_one_class
 from qamo.trials.ratings import mos_column, read_ratings
 from qamo.trials.scores import read_scores
 from qamo.trials.sniff import sniff
@@ -157,7 +157,9 @@ def read_trials(keys: Path, subset: str | None) -> tuple[Keys, str | None]:
     form = sniff(path, numbers=True)
     if subset is None and form.plain and len(form.cells) in TRACKS:
         subset = "eval"
-    return read_keys(path, subset), subset
+    trials = read_keys(path, subset)
+    refuse_one_class(trials)
+    return trials, subset
 
 
 def read_set(label: str, scores: Path, keys: Path, subset: str | None, unit: str | None) -> System:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,7 +113,8 @@ class Keys:
         """Index in `given`, (M,) of dtype S, of each trial's name, or -1: (N,) int64; and how names were compared.
 
         They are compared as written; where some are not found, without the extension of an audio file, then without
-        folders, then without regard to capitals: whichever first finds the most, if the names stay different.
+        folders, then without regard to capitals and to how accents are written: whichever first finds the most, if the
+        names stay different.
         """
         best, compared = tables.match(self.name_bytes, given), as_written
         for spelt in () if exact or not len(self) else SPELLINGS:
@@ -124,6 +126,14 @@ class Keys:
                 if (index >= 0).sum() > (best >= 0).sum():
                     best, compared = index, spelt
         return best, compared
+
+
+def refuse_one_class(keys: Keys) -> None:
+    """Raise InputError where all trials of a key are bona fide, or all spoofed: no error rate can be computed."""
+    n_bonafide = int(keys.bonafide.sum())
+    if n_bonafide in (0, len(keys)):
+        absent = "spoofed" if n_bonafide else "bona fide"
+        raise InputError(f"{keys.path}: no {absent} trials among its {len(keys)}: an error rate needs both classes")
 
 
 def as_written(names: np.ndarray) -> np.ndarray:
@@ -138,8 +148,9 @@ def without_folders(names: np.ndarray) -> np.ndarray:
 
 
 def without_capitals(names: np.ndarray) -> np.ndarray:
-    """The stem of each path in lower case."""
-    return np.char.lower(without_folders(names))
+    """The stem of each path in lower case, with accents as one character each: macOS writes them apart."""
+    texts = tables.texts_of(without_folders(names))
+    return np.array([unicodedata.normalize("NFC", text.lower()).encode() for text in texts], "S" if texts else "S1")
 
 
 SPELLINGS = (tables.without_extension, without_folders, without_capitals)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from qamo import InputError
-from qamo.files import open_regular, read_arrays
+from qamo.files import naming, open_regular, read_arrays
 from qamo.trials import tables, text
 from qamo.trials.names import SEPARATORS
 
@@ -38,6 +38,7 @@ CLASSES = {  # what a label says, in the same spelling: is it bona fide?
     **dict.fromkeys(["bonafide", "bona_fide", "genuine", "real", "human", "live", "authentic"], True),
     **dict.fromkeys(["spoof", "spoofed", "fake", "deepfake", "synthetic"], False),
 }
+JSON = r'[\[{]\s*\{?\s*"[^"]+"\s*:'  # an object, or a list of objects
 LONGEST_CELL = 1000
 CONTROL = [chr(code) for code in range(32) if chr(code) not in "\t\r\n"]
 
@@ -70,11 +71,11 @@ def sniff(path: Path | str, *, numbers: bool = False) -> Form:
         InputError: the file is no text, or of a kind that must be converted first.
     """
     path = Path(path)
-    with open_regular(path) as file:
+    with naming(path), open_regular(path) as file:
         if file.read(4) == text.ZIP and path.suffix.lower() != ".xlsx":
             return _archive(path)
     lines = text.head(path, 12)
-    if lines and (path.suffix.lower() in (".json", ".jsonl") or re.match(r'[\[{]\s*\{?\s*"[^"]+"\s*:', lines[0][1])):
+    if lines and (path.suffix.lower() in (".json", ".jsonl") or re.match(JSON, "".join(line for _, line in lines))):
         _refuse_json(path, [content for _, content in lines])
     above, separator = 0, None
     for number, line in lines:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import IO
 
 from qamo import InputError
-from qamo.files import open_regular
+from qamo.files import naming, open_regular
 
 BLOCK_BYTES = 1 << 20  # small enough to keep the scratch arrays of a block in a few MB
 LONGEST_LINE_BYTES = 1 << 20  # a longer line is no table: stop before it fills the memory
 MOST_UNPACKED_BYTES = 1 << 30  # of gzip: 16 times the score file of ASVspoof 2021 DF
+CONTROL_BYTES = 1024  # of a block, in which no text has control characters
+PACKINGS = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7z"}
 GZIP, ZIP, UTF8_MARK, UTF16_MARKS = b"\x1f\x8b", b"PK\x03\x04", b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -29,7 +31,7 @@ def blocks(path: Path | str, skip: int = 0) -> Iterator[bytes]:
         InputError: it is no text, is not in UTF-8 or UTF-16, or has a line of more than 1 MiB.
     """
     path = Path(path)
-    with open_regular(path) as raw:
+    with naming(path), open_regular(path) as raw:
         file = _opened(raw, path)
         rest = file.read(3)
         rest = b"" if rest == UTF8_MARK else rest
@@ -111,8 +113,17 @@ def _checked(block: bytes, path: Path) -> bytes:
         try:
             block.decode("utf-8")
         except UnicodeDecodeError:
+            if any(byte < 32 and byte not in b"\t\n\v\f\r" for byte in block[:CONTROL_BYTES]):
+                raise InputError(f"{path}: not a text file in UTF-8{_packing(block) or '; give a text file'}") from None
             raise InputError(
                 f"{path}: not a text file in UTF-8; if it is Western European text, "
                 f"{converted('iconv -f CP1252 -t UTF-8', path, f'.utf8{path.suffix}')}"
             ) from None
     return block
+
+
+def _packing(start: bytes) -> str:
+    """Which other program packed a file, as a part of a sentence."""
+    return next(
+        (f" but one packed by {name}: unpack it" for mark, name in PACKINGS.items() if start.startswith(mark)), ""
+    )

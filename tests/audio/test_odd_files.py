@@ -275,3 +275,11 @@ def test_a_file_that_is_not_what_it_was_a_moment_ago_still_gives_itself():
     digests = [zlib.crc32(audio.read(content).wave.tobytes()) for content, _ in LENGTHS.values()]
     again = [zlib.crc32(audio.read(content).wave.tobytes()) for content, _ in reversed(LENGTHS.values())]
     assert digests == again[::-1]
+
+
+def test_sound_without_a_decoder_is_said_in_words():
+    raw = put(wav(), b"fmt ", 8, "<H", 0xFFFF)
+    with pytest.raises(
+        InputError, match=r"not a recording that libsndfile .* or FFmpeg reads \(no decoder for its sound"
+    ):
+        audio.read(raw)

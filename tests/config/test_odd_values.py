@@ -10,7 +10,7 @@ from main import CONFIG, build_parser
 from qamo import InputError
 from qamo.config import flags
 from qamo.config.keys import Section, keys_of, training
-from qamo.config.load import load_config
+from qamo.config.load import flat, load_config
 from qamo.config.schema import Config
 
 NUMBERS = [key for key, about in keys_of(Config).items() if re.search(r"\d", str(about.default)) and ".SET." not in key]
@@ -151,3 +151,11 @@ def test_odd_yaml_is_a_sentence_with_the_files_name(text, said, tmp_path):
         load_config(path)
     assert str(path) in str(error.value)
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("key", ["data.database_path", "data.train_protocol", "run.runs", "eval.catalogue.LA.audio"])
+def test_a_path_with_nul_is_refused_and_one_from_home_is_followed(key, monkeypatch):
+    with pytest.raises(InputError, match=f"{key}: expected a text without NUL"):
+        load_config(None, {key: r'"a\0b"'})
+    monkeypatch.setenv("HOME", "/home/some")
+    assert str(flat(load_config(None, {key: "~/x"}).model_dump())[key]) == "/home/some/x"

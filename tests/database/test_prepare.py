@@ -262,6 +262,8 @@ def test_recordings_in_several_folders_are_said_to_be_so(tmp_path, capsys):
         (["la2019"], "expected --from DIR"),
         (["la2019", "--from", "nowhere"], "nowhere: no such folder"),
         (["itw", "--from", "."], "release_in_the_wild/meta.csv (nothing like it is below"),
+        (["itw", "--from", ".", "--partial"], "nothing was written; none of it is there"),
+        (["authors", "--url", "http://["], "expected an address such as https://"),
         (["asvspoof5", "--authors", "."], "no files for asvspoof5"),
     ],
 )

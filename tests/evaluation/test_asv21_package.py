@@ -523,6 +523,9 @@ def test_an_archive_with_another_md5_is_not_unpacked(site, tmp_path, capsys):
 def test_an_absent_archive_and_an_unknown_track_are_told(site, tmp_path, capsys):
     assert download.main(["LA", "--to", str(tmp_path), "--url", site]) == 2
     assert "the server answers 404" in capsys.readouterr().err
+    for address in ("nowhere/", "http://["):
+        assert download.main(["DF", "--to", str(tmp_path), "--url", address]) == 2
+        assert "expected an address such as https://" in capsys.readouterr().err
     assert download.main(["XX"]) == 2
     assert "XX: no such track; choose from LA, PA, DF" in capsys.readouterr().err
     assert download.main(["DF", "--to", str(tmp_path), "--url", "http://127.0.0.1:9/"]) == 2

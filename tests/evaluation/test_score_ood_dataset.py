@@ -177,7 +177,13 @@ def test_keys_of_one_class_only_have_no_eer(small, capsys):
     (small / "meta.csv").write_text("file,label\n" + "".join(f"{i}.wav,spoof\n" for i in range(400)))
     status, _, err = run(capsys, small / "s.txt", small)
     assert status == 2
-    assert "no bona fide trials" in err
+    assert "meta.csv: no bona fide trials among its 400" in err
+
+
+def test_a_set_that_is_given_twice_is_not_counted_twice(small, capsys):
+    status, _, err = run(capsys, small / "s.txt", small, "--set", small / "s.txt", small)
+    assert status == 2
+    assert "was given before, and would be counted twice" in err
 
 
 @needs_shared

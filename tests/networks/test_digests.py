@@ -154,3 +154,24 @@ def test_a_class_stands_for_nothing_even_where_its_name_is_allowed(tmp_path):
         with pytest.raises(InputError):
             read_fairseq(tmp_path / "b.pt")
     assert not (tmp_path / "owned").exists()
+
+
+def test_a_few_bytes_do_not_ask_for_endless_work(tmp_path):
+    wide, complex_ = tmp_path / "wide.pt", tmp_path / "complex.pt"
+    torch.save({"model": {"w": torch.zeros(1).expand(10**6, 10**6)}}, wide)
+    torch.save({"model": {"w": torch.zeros(3, dtype=torch.complex64)}}, complex_)
+    for path in (wide, complex_):
+        with pytest.raises(InputError, match=r"model\.w is no plain tensor; refused"):
+            read_torch(path)
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + b"K\x01" * 10_000_000 + b".")
+    assert packed.stat().st_size < 100_000
+    with pytest.raises(InputError, match=r"its part archive/data\.pkl is compressed, which torch\.save never does"):
+        read_torch(packed)
+
+
+def test_views_of_one_storage_are_plain(tmp_path):
+    whole = torch.arange(12.0).reshape(3, 4)
+    torch.save({"a": whole, "b": whole.T, "c": whole[:, 1]}, tmp_path / "views.pt")
+    assert torch.equal(read_torch(tmp_path / "views.pt")["b"], whole.T)

@@ -75,6 +75,8 @@ def test_labels_name_the_systems_and_one_seed_twice_is_refused(runs, tmp_path, c
     assert "| ours |" in (tmp_path / "r.md").read_text()
     assert run("--runs", f"x={runs[0]}", f"x={runs[3]}", *out) == 2
     assert "'x' twice with the seed 1" in capsys.readouterr().err
+    assert run("--runs", runs[0], runs[0], *out) == 2  # or it would count as two seeds without a difference
+    assert "leave one out, or name them" in capsys.readouterr().err
 
 
 def test_further_sets_come_by_their_files(tmp_path):
@@ -101,6 +103,8 @@ def test_further_sets_come_by_their_files(tmp_path):
     ("words", "said"),
     [
         (["--set", "a.txt", "."], "expected a score file for each of 2 systems, in their order, and the keys; got 1"),
+        (["--set", "a.txt", "b.txt", "."], "was given before; leave it out, or rename its key"),
+        (["--by", "nothing"], "expected A or A*B with columns of meta.csv: "),
         (["--runs", "nowhere"], "nowhere/config.yaml is not there; give folders of finished runs"),
     ],
 )

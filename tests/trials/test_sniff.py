@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import logging
+import lzma
 import re
 import subprocess
 import sys
@@ -137,6 +139,7 @@ def test_arrays_of_two_logits_are_refused_with_the_line_that_converts_them(tmp_p
         '{"LA_E_1": 1.5, "LA_E_2": -2.25, "LA_E_3": 0.5, "LA_E_4": -0.125}\n',
         lines('{{"file": "{n}", "score": {s}}}'),
         "[" + lines('{{"file": "{n}", "score": {s}}},').rstrip(",\n") + "]\n",
+        "[\n" + lines('  {{\n    "file": "{n}",\n    "score": {s}\n  }},').rstrip(",\n") + "\n]\n",
     ],
 )
 def test_what_is_refused_says_the_line_that_converts_it_and_that_line_does(tmp_path, plain, content):
@@ -199,3 +202,31 @@ def test_folders_tell_names_apart_where_their_stems_do_not(tmp_path):
     scores.write_text("x/a.wav 1\ny/a.wav 2\n")
     with pytest.raises(InputError, match="no score for 2 of the 2 trials"):
         read_keys(key).align(read_scores(scores))
+
+
+@pytest.mark.parametrize(
+    ("pack", "said"),
+    [
+        (bz2.compress, "not a text file in UTF-8 but one packed by bzip2: unpack it"),
+        (lzma.compress, "not a text file in UTF-8 but one packed by xz: unpack it"),
+        (lambda text: gzip.compress(gzip.compress(text)), "not a text file in UTF-8; give a text file"),
+        (lambda text: b"\x93NUMPY\x01\x00" + bytes(300), "not a text file in UTF-8; give a text file"),
+    ],
+)
+def test_what_is_packed_otherwise_is_not_taken_for_text_of_another_alphabet(tmp_path, pack, said):
+    path = tmp_path / "s.txt"
+    path.write_bytes(pack(lines("{n} {s}").encode()))
+    for read in (read_scores, read_keys):
+        with pytest.raises(InputError, match=said):
+            read(path)
+
+
+def test_names_whose_accents_macos_wrote_apart_are_the_same(tmp_path):
+    scores, keys = tmp_path / "s.txt", tmp_path / "k.csv"
+    scores.write_text("caf\u00e9 1\nB 0\n")
+    keys.write_text("file,label\ncafe\u0301.wav,bonafide\nb.wav,spoof\n")
+    assert read_keys(keys).align(read_scores(scores)).tolist() == [1, 0]
+    both = "caf\u00e9,bonafide\ncafe\u0301,spoof\n"  # and different, where a key has both
+    keys.write_text("file,label\n" + both)
+    scores.write_text("cafe\u0301 0\ncaf\u00e9 1\n")
+    assert read_keys(keys).align(read_scores(scores)).tolist() == [1, 0]
