@@ -116,3 +116,12 @@ def test_every_command_says_its_version(name, capsys):
         importlib.import_module(name).main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"{name}.py of qamo {__version__}\n"
+
+
+def test_without_a_current_folder_a_command_says_so(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(None) == 2
+    assert "the current folder was removed; go to another one" in capsys.readouterr().err
