@@ -57,6 +57,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
         os.replace(temporary, target)
     except OSError as error:
+        if error.filename is not None and os.fsdecode(error.filename) == str(temporary):
+            error.filename = str(path)
         if error.errno not in NO_ROOM:
             raise
         raise InputError(
