@@ -170,6 +170,7 @@ def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], ar
     """Parse `argv` (the process's own where None), run `command`, and return the exit status."""
     words = _paths_after_dashes(sys.argv[1:] if argv is None else argv)
     try:
+        _check_here()
         args = parser.parse_intermixed_args(words)
         _keep_inputs(parser, args)
         status = command(args)
@@ -185,6 +186,14 @@ def run_command(parser: Parser, command: Callable[[argparse.Namespace], int], ar
         return _said(parser, "stopped", STOPPED)
     finally:
         _settle()
+
+
+def _check_here() -> None:
+    """Raise InputError where the current folder is gone, without which libraries fail in words of their own."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the current folder was removed; go to another one, and start again") from None
 
 
 def _said(parser: Parser, text: str, status: int) -> int:

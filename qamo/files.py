@@ -57,6 +57,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())  # a rename may reach the disk before the bytes do
         os.replace(temporary, target)
     except OSError as error:
+        error.filename = str(path) if str(error.filename) == str(temporary) else error.filename
         if error.errno not in NO_ROOM:
             raise
         raise InputError(

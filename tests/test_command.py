@@ -124,3 +124,12 @@ SCRIPTS = sorted(
 def test_every_command_says_its_version_and_does_nothing_else(script):
     assert {"serve.py", "database/prepare.py", "database/build_mini.py", "docs/walkthroughs.py"} <= set(SCRIPTS)
     assert python([script, "--version"], ROOT) == (0, f"{Path(script).name} of qamo {__version__}\n", "")
+
+
+def test_without_a_current_folder_a_command_says_so(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(None) == 2
+    assert "the current folder was removed; go to another one" in capsys.readouterr().err

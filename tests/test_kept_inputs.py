@@ -97,3 +97,11 @@ def test_an_error_while_reading_has_the_files_name(tmp_path: Path) -> None:
         files.read_text("/proc/self/mem")
     with pytest.raises(InputError):
         files.read_text("/dev/zero")
+
+
+def test_where_nothing_can_be_made_the_file_is_said_and_not_its_temporary_name(folder: Path, capsys) -> None:
+    assert report.main(["s.txt", "--keys", "k.csv", "-o", "/proc/x.html"]) == 2
+    assert capsys.readouterr().err == "report.py: /proc/x.html: no such file or folder\n"
+    with pytest.raises(FileNotFoundError) as error:
+        files.write_text(folder / "absent" / "x.txt", "")
+    assert error.value.filename == str(folder / "absent" / "x.txt")

@@ -22,7 +22,7 @@ from qamo.evaluation.calibration import write as write_calibration
 from qamo.export.model_card import write_card
 from qamo.files import replacing, write_json
 from qamo.inference.scorer_torch import calibration_beside, digest_of, window_of
-from qamo.networks.digests import digests_of
+from qamo.networks.digests import digests_of, saving_safetensors
 from qamo.networks.published import to_published
 from qamo.networks.xlsr import XLSR
 from qamo.networks.xlsr_files import DIGESTS_FILE, read_fairseq, read_xlsr
@@ -73,7 +73,8 @@ def convert_xlsr(weights: str, folder: Path, n_heads: int | None = None) -> Path
     vars(network.config).update(own_key(frontend.recipe))
     disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=folder) as staging:
-        network.save_pretrained(staging)
+        with saving_safetensors(folder):
+            network.save_pretrained(staging)
         for name in ("model.safetensors", "config.json"):  # the config last: without it the folder is refused
             share(Path(staging) / name)
             if name == "config.json":

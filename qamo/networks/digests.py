@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import mmap
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -194,6 +195,20 @@ def _by_threads(function: Callable[[Item], Any], items: Iterable[Item]) -> list[
 
 
 # ---- safetensors, whose header has an order of its own in each process: their digests stand in a file beside them
+
+
+@contextmanager
+def saving_safetensors(path: Path) -> Iterator[None]:
+    """Around the writing of a safetensors file: a full disk is an error of the system, as with any other file."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def load_safetensors(path: Path, digests: Any = None) -> dict[str, Tensor]:

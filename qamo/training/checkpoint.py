@@ -21,7 +21,7 @@ from torch import Tensor
 
 from qamo import InputError
 from qamo.files import read_json, replacing, write_json
-from qamo.networks.digests import DIGESTS, digests_of, load_safetensors
+from qamo.networks.digests import DIGESTS, digests_of, load_safetensors, saving_safetensors
 from qamo.networks.weights import check_finite, first_of, read_torch
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,8 @@ def write_exported(folder: Path, *, model_state: Mapping[str, Tensor], model_con
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model_state.items()}
-    with replacing(folder / EXPORTED_WEIGHTS) as temporary:
+    path = folder / EXPORTED_WEIGHTS
+    with replacing(path) as temporary, saving_safetensors(path):
         save_file(tensors, temporary, metadata={"format": "pt"})
         share(temporary)
     about = {"format": FORMAT, "convention": CONVENTION, "model_config": model_config, **provenance}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,12 @@ def test_read_back_names_are_those_of_the_network(tmp_path):
     assert read_xlsr(str(tmp_path / "out")).state.keys() == frontend.network.state_dict().keys()
     assert read_xlsr(str(tmp_path / "out")).sizes["hidden_size"] == 32
     assert Path(tmp_path / "out" / "config.json").stat().st_size > 0
+
+
+def test_a_full_disk_is_a_sentence_for_safetensors_too(trained_run, tmp_path):
+    line = f'ulimit -f 20; "{sys.executable}" export.py "{trained_run}" -o "{tmp_path / "out"}"'
+    done = subprocess.run(["bash", "-c", line], cwd=Path(export.__file__).parent, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "model.safetensors: cannot be written (File too large)" in done.stderr
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

@@ -337,7 +337,7 @@ def test_a_hub_name_without_a_network_says_how_to_go_on(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(
-        "qamo.InputError: model.hf.weights microsoft/wavlm-base-plus: no such file, and it cannot be"
+        "qamo.InputError: model.hf.weights microsoft/wavlm-base-plus: no such file, and the Hugging Face hub cannot"
     )
     assert "download https://huggingface.co/microsoft/wavlm-base-plus, copy it here and give its path" in last
 
