@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,7 +116,7 @@ def check_recordings(paths: Sequence[Path], *, what: str, where: str, how: str =
             sizes = listed[folder] = _sizes(folder or ".")
         size = sizes.get(file)
         if size is None:
-            bad.append(f"{shown(path)}: no such file" + ("" if sizes else ", and its folder is missing or empty"))
+            bad.append(f"{shown(path)}: no such file" + (_perhaps(file, sizes) if len(bad) < N_SHOWN else ""))
         elif not size:
             bad.append(f"{shown(path)}: 0 bytes")
     listed.clear()
@@ -130,6 +131,16 @@ def check_recordings(paths: Sequence[Path], *, what: str, where: str, how: str =
         watched = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
         bad = [fault for _, faults in watched for fault in faults]
     _refuse(bad, len(paths), what, "unreadable", "mend or replace them, or leave them out")
+
+
+def _perhaps(file: str, sizes: dict[str, int]) -> str:
+    """Why a file is not among those of a folder, as the end of a sentence."""
+    if not sizes:
+        return ", and its folder is missing or empty"
+    composed = unicodedata.normalize("NFC", file)
+    if not file.isascii() and any(unicodedata.normalize("NFC", other) == composed for other in sizes):
+        return ", but one that looks the same: its accents are written otherwise (NFC or NFD); rename it"
+    return ""
 
 
 def _faults_of(chunk: Sequence[Path], how: str) -> list[str]:

@@ -54,6 +54,12 @@ def test_a_link_to_nothing_is_missing_and_its_neighbours_are_not(tmp_path):
     assert os.listdir(tmp_path)
 
 
+def test_a_file_whose_accents_are_written_otherwise_is_pointed_at(tmp_path):
+    (tmp_path / "e\u0301.wav").write_bytes(WAV)  # as macOS writes it; lists often have one letter
+    with pytest.raises(InputError, match=r"no such file, but one that looks the same: its accents are written other"):
+        check_recordings([tmp_path / "\u00e9.wav"], what="set", where="--audio")
+
+
 def test_files_are_found_by_stem_by_name_and_by_absolute_path(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("in/b.opus", "in/c.mp3"):
