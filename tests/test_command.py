@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from qamo import InputError, __version__
+from qamo import InputError
 from qamo.command import Parser, run_command, sentence
-from tests.support.scripts import python
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,21 +108,6 @@ def test_a_reader_that_goes_away_ends_a_command_in_silence():
     )
     assert done.stdout.split() == ["0", "1"]
     assert done.stderr == ""
-
-
-# All that is started as a file; parity_original.py runs beside the published code, without this package.
-SCRIPTS = sorted(
-    str(path.relative_to(ROOT))
-    for folder in (".", "database", "2021/eval-package", "benchmarks", "docs")
-    for path in (ROOT / folder).glob("*.py")
-    if '__name__ == "__main__"' in path.read_text(encoding="utf-8") and path.name != "parity_original.py"
-)
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_command_says_its_version_and_does_nothing_else(script):
-    assert {"serve.py", "database/prepare.py", "database/build_mini.py", "docs/walkthroughs.py"} <= set(SCRIPTS)
-    assert python([script, "--version"], ROOT) == (0, f"{Path(script).name} of qamo {__version__}\n", "")
 
 
 def test_without_a_current_folder_a_command_says_so(tmp_path, monkeypatch, capsys):

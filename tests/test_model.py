@@ -178,6 +178,12 @@ def test_every_config_section_names_the_arguments_of_its_part():
             assert hasattr(cfg, name), f"qamo/config/schema.py has no section model.{name}"
 
 
+def test_the_schema_for_editors_has_the_names_of_the_parts():
+    parts = {"frontend": model.FRONTENDS, "backend": model.BACKENDS, "head": model.HEADS}
+    described = ModelConfig.model_json_schema()["properties"]
+    assert {part: described[part]["enum"] for part in parts} == {part: list(known) for part, known in parts.items()}
+
+
 def test_the_checkpoint_says_what_a_score_means(tmp_path):
     detect = build()
     write_checkpoint(tmp_path / "a.pt", model_state=detect.state_dict(), model_config=detect.config)

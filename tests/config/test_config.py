@@ -12,7 +12,6 @@ import pytest
 
 import main
 from main import CONFIG, build_parser
-from model import BACKENDS, FRONTENDS, HEADS
 from qamo import InputError
 from qamo.config import flags
 from qamo.config.keys import Role, Section, keys_of
@@ -238,7 +237,3 @@ def test_the_schema_for_editors_has_every_key(capsys):
     missing = {key for key in keys_of(Config) if not key.startswith("eval.catalogue.")} - set(keys(schema))
     assert missing == set()
     assert "title" in schema
-    model = schema["$defs"]["ModelConfig"]["properties"]
-    assert {part: model[part]["enum"] for part in ("frontend", "backend", "head")} == {
-        "frontend": list(FRONTENDS), "backend": list(BACKENDS), "head": list(HEADS),
-    }  # fmt: skip
