@@ -33,6 +33,7 @@ from qamo.audio.mixing import CHANNELS
 from qamo.command import INPUT_ERROR, STOPPED, Parser, number, output, run_command, say_saved, typed
 from qamo.evaluation import calibration
 from qamo.files import write_text
+from qamo.hub import WEIGHT_FILES
 from qamo.inference import show
 from qamo.inference.api import failed, quality_predictor
 from qamo.inference.api import open_judge as open_judge  # model cards written so far import it from here
@@ -112,6 +113,8 @@ def command(args: argparse.Namespace) -> int:
     for path in {args.output, args.plot} - {None}:
         if path.is_file() and any(path.samefile(recording) for recording, fault in recordings if not fault):
             raise InputError(f"{path}: is one of the recordings, and would be lost; choose another name")
+    if args.output and args.output.is_file() and _is_of_detector(args.output, Path(detector)):
+        raise InputError(f"{args.output}: is a file of a detector, which would be lost; choose another name")
     malloc.keep_freed()
     start_log()
     scorer = open_scorer(detector, device=args.device, n_threads=args.threads, calibration_file=args.calibration)
@@ -132,6 +135,14 @@ def command(args: argparse.Namespace) -> int:
         print(f"inference.py: stopped; {n_done} of {len(recordings)} recordings were judged", file=sys.stderr)
         return STOPPED
     return INPUT_ERROR if n_failed else 0
+
+
+def _is_of_detector(path: Path, detector: Path) -> bool:
+    """Whether a file is one of weights, or what a run keeps in its folder."""
+    from qamo.training.folder import RunFolder
+
+    kept = {str(place.absolute()) for place in vars(RunFolder(detector)).values()}
+    return path.suffix in WEIGHT_FILES or str(path.absolute()) in kept
 
 
 def calibrate(args: argparse.Namespace) -> int:

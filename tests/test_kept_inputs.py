@@ -105,3 +105,16 @@ def test_where_nothing_can_be_made_the_file_is_said_and_not_its_temporary_name(f
     with pytest.raises(FileNotFoundError) as error:
         files.write_text(folder / "absent" / "x.txt", "")
     assert error.value.filename == str(folder / "absent" / "x.txt")
+
+
+@pytest.mark.parametrize("name", ["model.pt", "calibration.json", "config.yaml"])
+def test_a_table_does_not_replace_a_file_of_the_run(trained_run, built_corpus, tmp_path, capsys, name):
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    before = (run / name).read_bytes()
+    wave = str(built_corpus / "wild" / "0.wav")
+    assert inference.main([str(run), wave, "--csv", "-o", str(run / name)]) == 2
+    assert f"{run / name}: is a file of a detector, which would be lost" in capsys.readouterr().err
+    assert (run / name).read_bytes() == before
+    for _ in range(2):  # a table that stands there may be written again
+        assert inference.main([str(run), wave, "--csv", "-o", str(run / "table.csv")]) == 0
