@@ -136,8 +136,8 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     from model import build_detector
     from qamo.networks import feature_cache
     from qamo.quality.probe import write_sample
-    from qamo.training import checkpoint, epoch_log, loop, precision
-    from qamo.training.compiling import compile_layers
+    from qamo.training import checkpoint, epoch_log, loop
+    from qamo.training.compiling import compile_for_training
 
     data = read_training_data(
         cfg.data, batch_size=cfg.train.batch_size, seed=cfg.seed, reads_quality=cfg.model.reads_quality
@@ -153,12 +153,12 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
     on_epoch = epoch_log.writer(cfg, folder, fabric, data)
-    if cfg.run.compile == "auto" and fabric.device.type == "cuda":
-        shape = -(-cfg.train.batch_size // (fabric.world_size * cfg.train.frontend_chunks)), cfg.data.window_samples
-        with precision.computing(cfg.train.precision, "cuda"):
-            compile_layers(detector.to(fabric.device).train(), torch.zeros(shape, device=fabric.device), backward=True)
-    keep_metrics = "jsonl" in cfg.run.loggers
-    state = loop.fit(fabric, detector, data.of_process(fabric), cfg.train, folder.path, on_epoch, keep_metrics)
+    compile_for_training(
+        cfg, fabric, detector, n_steps=cfg.train.max_epochs * (len(data.train) // cfg.train.batch_size)
+    )
+    keep_metrics, record = "jsonl" in cfg.run.loggers, cfg.run.compile == "auto"
+    batches = data.of_process(fabric)
+    state = loop.fit(fabric, detector, batches, cfg.train, folder.path, on_epoch, keep_metrics, record)
     if fabric.is_global_zero:
         best = [folder.path / name for _, name in state.best[: cfg.train.n_average]]
         checkpoint.write_average(folder.model, best, cfg.train.average, model_config=detector.config, **data.provenance)
@@ -175,7 +175,7 @@ def score(
     from qamo.evaluation.scoring_pass import ScoringPass
     from qamo.networks import feature_cache
     from qamo.training import device
-    from qamo.training.loader import read_by_threads
+    from qamo.training.loader import read_to_score
     from qamo.training.peers import Peers
     from qamo.training.signals import stopping_on_signals
 
@@ -184,8 +184,8 @@ def score(
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
     window, size = cfg.data.window_samples, device.score_batch(cfg.score.batch_size, fabric.device.type)
     ready = ScoringPass(detector.to(fabric.device), fabric.device, cfg.score.precision, batch_size=size, window=window)
-    if cfg.run.compile == "auto" and fabric.device.type == "cuda":
-        ready.compile(window, cfg.score.precision)
+    if cfg.run.compile == "auto":
+        ready.prepare(window, cfg.score.precision, sum(len(chosen.names) for chosen in sets.values()))
     identity = {
         "weights": digest,
         "config": scoring_digest(detector.config),
@@ -203,7 +203,7 @@ def score(
                 fabric,
                 ready,
                 chosen.names,
-                partial(read_by_threads, recordings.__getitem__, n_workers=cfg.data.n_workers),
+                partial(read_to_score, recordings, n_workers=cfg.data.n_workers, device_type=fabric.device.type),
                 folder.score_file(name, cfg.comment_eval),
                 cfg.score,
                 identity={"list": sha256(chosen.list), **identity},

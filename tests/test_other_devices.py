@@ -22,8 +22,10 @@ from qamo import InputError
 from qamo.config.schema import Config
 from qamo.config.yaml_text import Text
 from qamo.evaluation.scoring_pass import ScoringPass, pieces_for
+from qamo.networks import gpu_pass
+from qamo.networks.cpu import xlsr_pass
 from qamo.training import launch, precision
-from qamo.training.compiling import compile_layers
+from qamo.training.compiling import compile_steps
 from qamo.training.loader import Batch, Batches
 from qamo.training.loop import build_optimizer
 from qamo.training.state import TrainState
@@ -83,6 +85,13 @@ def autocast_on_meta(monkeypatch):
     )
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """XLS-R takes a GPU's way on the CPU."""
+    monkeypatch.setattr(xlsr_pass, "usable", lambda network, wave: False)
+    monkeypatch.setattr(gpu_pass, "usable", lambda wave: True)
+
+
 def on_meta(batch: Batch) -> Batch:
     return Batch(*(column.to("meta") for column in batch))
 
@@ -124,7 +133,6 @@ def test_a_tensor_made_on_the_cpu_would_be_found(autocast_on_meta):
 def taken_step(frontend: dict, *, late: bool) -> tuple[Counted, TrainState]:
     """One training step with fused Adam, counted after a first one has warmed up."""
     detector: Any = detector_of(frontend).train()
-    detector.frontend.plain = True  # a GPU takes transformers' own steps
     optimizer = build_optimizer(detector, lr=1e-6, head_lr=1e-3, weight_decay=1e-4)
     for group in optimizer.param_groups:
         group["fused"] = True
@@ -144,7 +152,7 @@ def taken_step(frontend: dict, *, late: bool) -> tuple[Counted, TrainState]:
     return counted, state
 
 
-def test_a_training_step_waits_for_the_device_once_at_most_and_adam_is_one_kernel_a_group():
+def test_a_training_step_waits_for_the_device_once_at_most_and_adam_is_one_kernel_a_group(as_on_a_gpu):
     counted, late = taken_step(XLSR, late=True)
     assert counted.waits == 0
     assert counted.operations["_fused_adam_"] == 2
@@ -154,7 +162,7 @@ def test_a_training_step_waits_for_the_device_once_at_most_and_adam_is_one_kerne
     assert late.sums["n_bonafide_class_0"] + late.sums["n_bonafide_class_1"] == 4
 
 
-def test_operations_of_a_step_grow_with_layers_and_not_with_the_batch(capsys):
+def test_operations_of_a_step_grow_with_layers_and_not_with_the_batch(capsys, as_on_a_gpu):
     """A count over the 2-layer network, so that a growth of the code shows; benchmarks/README.md has the full size."""
     n = {layers: taken_step({**XLSR, "model.xlsr.n_layers": layers}, late=True)[0].n for layers in (2, 3)}
     with capsys.disabled():
@@ -184,11 +192,11 @@ def test_a_loss_that_is_not_finite_is_found_and_named_at_the_latest_one_step_lat
 
 
 @pytest.mark.parametrize("name", ["bf16-mixed", "16-mixed"])
-def test_weights_are_cast_before_the_first_batch_and_never_again(name):
+def test_weights_are_cast_before_the_first_batch_and_never_again(name, as_on_a_gpu):
     wave = batch_of(np.random.default_rng(0), 3).wave
     counts = []
     for cast in (False, True):
-        detector = detector_of(XLSR, **{"model.xlsr.attention": "eager"}).eval()
+        detector = detector_of(XLSR).eval()
         if cast:
             precision.cast_weights(detector, name)
         with torch.inference_mode(), precision.computing(name, "cpu"), Counted(detector.parameters()) as counted:
@@ -247,13 +255,12 @@ def test_pieces_follow_the_free_memory():
 
 
 @pytest.mark.slow
-def test_compiled_layers_equal_eager_ones_with_gradients():
+def test_compiled_steps_equal_eager_ones_with_gradients(as_on_a_gpu):
     batch = batch_of(np.random.default_rng(0), 2)
     found = []
     for compiled in (False, True):
         detector = detector_of(XLSR).train()
-        detector.frontend.plain = True
-        if compiled and not compile_layers(detector, batch.wave, backward=True):
+        if compiled and not compile_steps(detector, batch.wave, backward=True):
             pytest.skip("torch.compile finds no compiler here")
         output = detector(batch.wave, batch.bonafide, batch.quality)
         output.losses["total"].backward()
@@ -262,19 +269,27 @@ def test_compiled_layers_equal_eager_ones_with_gradients():
         torch.testing.assert_close(ours, eager, atol=1e-5, rtol=1e-3)
 
 
-def test_a_compiler_that_fails_is_a_warning(monkeypatch, caplog):
-    detector = detector_of(XLSR).train()
-    detector.frontend.plain = True
+def test_a_compiler_that_fails_is_a_warning(monkeypatch, caplog, as_on_a_gpu):
+    detector: Any = detector_of(XLSR).train()
     wave = batch_of(np.random.default_rng(0), 2).wave
 
-    def broken(layer, **options):
-        layer._compiled_call_impl = lambda *inputs, **more: (_ for _ in ()).throw(RuntimeError("no C compiler\nat all"))
+    def broken(*inputs):
+        raise RuntimeError("no C compiler\nat all")
 
-    monkeypatch.setattr(torch.nn.Module, "compile", broken)
-    assert compile_layers(detector, wave, backward=True) == 0
+    monkeypatch.setattr(gpu_pass, "_compiled", lambda: (broken, broken))
+    assert not compile_steps(detector, wave, backward=True)
     assert "torch.compile failed (no C compiler)" in caplog.text
     assert detector.frontend(wave).isfinite().all()
-    assert compile_layers(detector_of(LFCC), wave, backward=True) == 0
+    assert not compile_steps(detector_of(LFCC), wave, backward=True)
+
+
+def test_the_last_waves_are_filled_up_to_the_size_that_is_compiled():
+    small = Small(holds=16)
+    scoring = ScoringPass(small, torch.device("cpu"), "32", batch_size=8, window=100)
+    scoring.one_size = True
+    wave = torch.randn(11, 100)
+    assert torch.equal(scoring(wave), wave.mean(dim=1))
+    assert small.seen == [8, 8]
 
 
 def test_the_files_that_wait_for_a_device_are_known():
@@ -282,3 +297,19 @@ def test_the_files_that_wait_for_a_device_are_known():
     loop = (Path(__file__).parents[1] / "qamo" / "training" / "loop.py").read_text()
     body = loop[loop.index("def train_epoch") : loop.index("def dev_loss")]
     assert not any(word in body for word in (".item()", ".tolist()", ".cpu()", "isfinite"))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", ["32", "tf32", "bf16-mixed"])
+def test_recorded_scores_are_those_of_kernels_launched_one_by_one(name):
+    wave = batch_of(np.random.default_rng(0), 11).wave
+    found = []
+    for n_recordings in (0, 10_000):
+        scoring = ScoringPass(detector_of(XLSR).cuda(), torch.device("cuda"), name, batch_size=4, window=4_000)
+        scoring.prepare(4_000, name, n_recordings)
+        assert bool(scoring.recorded) == bool(n_recordings)
+        with torch.inference_mode(), precision.computing(name, "cuda"):
+            found += [scoring(wave).cpu(), scoring(wave.flip(0)).cpu().flip(0)]
+    for scores in found[1:]:
+        torch.testing.assert_close(scores, found[0], atol=1e-5 if name == "32" else 2e-3, rtol=0)

@@ -289,7 +289,8 @@ class RunConfig(Section):
     )
     n_threads: int = free(0, "CPU threads of PyTorch; 0: as it chooses", ge=0, le=4096)
     compile: Literal["auto", "off"] = free(
-        "off", "auto: on a GPU, compile XLS-R's layers (some seconds at the start; falls back with a warning)"
+        "auto",
+        "auto: on a GPU, record XLS-R's steps as a CUDA graph, and compile them where there is much to compute; off",
     )
     emulate: bool = free(False, "compute in a 16-bit precision that the device has not, many times slower")
     loggers: list[Literal["tensorboard", "jsonl", "wandb"]] = free(

@@ -6,11 +6,13 @@ import logging
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from qamo import InputError
 from qamo.training import precision
-from qamo.training.compiling import compile_layers
+from qamo.training.compiling import PAYS_AFTER, compile_steps
+from qamo.training.cuda_graph import Recorded, is_always_the_same, recorded
 
 log = logging.getLogger(__name__)
 
@@ -27,21 +29,36 @@ class ScoringPass:
 
     Attributes:
         n_at_once: waves that pass the detector together; halved where the memory is too small.
+        one_size: whether its steps are compiled, for so many.
+        recorded: the pass as a CUDA graph, of so many.
     """
 
     def __init__(self, detector: Any, device: torch.device, precision_name: str, *, batch_size: int, window: int):
         self.detector = detector.eval()
         self.device = device
         self.n_at_once = batch_size
+        self.one_size = False
+        self.recorded: Recorded | None = None
         if device.type == "cuda":
             precision.cast_weights(detector, precision_name)
             free = torch.cuda.mem_get_info(device)[0] / 1e9
             self.n_at_once = pieces_for(free, batch_size, window)
 
-    def compile(self, window: int, name: str) -> None:
-        """Compile the front end's layers for pieces of this size, in the precision of this name."""
-        with precision.computing(name, self.device.type):
-            compile_layers(self.detector, torch.zeros(self.n_at_once, window, device=self.device), backward=False)
+    def prepare(self, window: int, name: str, n_recordings: int) -> None:
+        """On a GPU, record the pass for pieces of this size, and compile it where it is long enough.
+
+        Args:
+            name: of the precision.
+            n_recordings: how many will come.
+        """
+        if self.device.type != "cuda" or n_recordings < PAYS_AFTER["recorded recordings"]:
+            return
+        wave = torch.zeros(self.n_at_once, window, device=self.device)
+        with torch.inference_mode(), precision.computing(name, self.device.type):
+            if n_recordings >= PAYS_AFTER["compiled recordings"]:
+                self.one_size = compile_steps(self.detector, wave, backward=False)
+            if is_always_the_same(self.detector):
+                self.recorded = recorded("scoring", lambda wave: self.detector(wave).score, [wave])
 
     def __call__(self, wave: Tensor | list[Tensor]) -> Tensor:
         """Raises InputError where not even one wave fits the device's memory."""
@@ -49,8 +66,8 @@ class ScoringPass:
             return torch.stack([scores.mean() for scores in self(torch.cat(wave)).split([len(w) for w in wave])])
         while True:
             try:
-                pieces = wave.split(self.n_at_once)
-                return torch.cat([self.detector(p.to(self.device, non_blocking=True)).score.float() for p in pieces])
+                # A copy: what a recording gives is overwritten by the next piece.
+                return torch.cat([self._scores(piece).clone() for piece in wave.split(self.n_at_once)])
             except torch.OutOfMemoryError:
                 if self.n_at_once == 1:
                     raise InputError(
@@ -58,10 +75,22 @@ class ScoringPass:
                         "or take score.precision=bf16-mixed or run.accelerator=cpu"
                     ) from None
             # Not in the except clause, which would hold on to the memory of the failed attempt.
+            self.recorded, self.one_size = None, False
             self.n_at_once = max(1, self.n_at_once // 2)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             log.warning("out of memory on %s: going on with %d recordings at a time", self.device, self.n_at_once)
+
+    def _scores(self, piece: Tensor) -> Tensor:
+        n = len(piece)
+        if self.recorded:
+            scores: Tensor = self.recorded(piece)
+        else:
+            piece = piece.to(self.device, non_blocking=True)
+            if self.one_size:  # the last ones are filled up
+                piece = F.pad(piece, (0, 0, 0, self.n_at_once - n))
+            scores = self.detector(piece).score
+        return scores[:n].float()
 
 
 def pieces_for(free_gb: float, batch_size: int, window: int) -> int:

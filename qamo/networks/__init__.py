@@ -26,5 +26,6 @@ weights are read without running what they hold. Imports the ground, `config` an
     digests.py        whether a file of weights still holds what was written
     published.py      detectors of the published code and others, read and written
     feature_cache.py  features of a frozen front end, kept on disk
-    cpu/              XLS-R's forward pass arranged for CPUs
+    gpu_pass.py       XLS-R's forward pass arranged for GPUs
+    cpu/              and for CPUs
 """

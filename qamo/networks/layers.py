@@ -9,11 +9,12 @@ Shapes: B utterances, T samples at 16 kHz, F frames, L layers, W width of the en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from qamo import InputError
 
@@ -97,6 +98,28 @@ def hidden_states(network: Any, inputs: Tensor, at: Sequence[int] | None) -> Ten
     found = network(inputs, output_hidden_states=True)
     every = [*found.hidden_states[:-1], found.last_hidden_state]  # the last of them may be before the closing norm
     return torch.stack([every[n] for n in at], dim=2)
+
+
+def through_layers(encoder: Any, x: Tensor, step: Callable[[Any, Tensor], Tensor], at: Sequence[int] | None) -> Tensor:
+    """(B, F, W) through the layers of a wav2vec 2.0 encoder, each taken by `step`, and what closes them.
+
+    Args:
+        step: (layer, x) -> x, which may write to the x that it is given; computed again in the backward pass where the
+            layers say so.
+        at: as of `hidden_states`.
+    """
+    kept: list[Tensor] = []
+    for number, layer in enumerate(encoder.layers):
+        if at is not None and number in at:
+            kept.append(x.clone())
+        if torch.is_grad_enabled() and layer.gradient_checkpointing and layer.training:
+            x = checkpoint(step, layer, x, use_reentrant=False)
+        else:
+            x = step(layer, x)
+    x = encoder.layer_norm(x)
+    if at is None:
+        return x
+    return torch.stack([*kept, x] if len(encoder.layers) in at else kept, dim=2)
 
 
 def cut(encoder: nn.Module, n_layers: int, *, closing_norm: bool) -> None:

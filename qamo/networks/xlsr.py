@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from qamo import InputError
 from qamo.config.parts import XLSR_300M
+from qamo.networks import gpu_pass
 from qamo.networks.cpu import xlsr_pass
 from qamo.networks.layers import Layered, cut, hidden_states
 from qamo.networks.weights import check_finite, load_strictly
@@ -35,8 +36,8 @@ class XLSR(Layered):
     Nothing in it is random unless the file of its weights says so: no masking ever, and dropouts, layer drop and the
     scale of the convolutions' gradient as in the pre-training of that file. XLS-R 300M has none of them.
 
-    On a CPU `qamo.networks.cpu.xlsr_pass` takes the network's steps in a faster way, equal up to rounding, in float32
-    twice as fast on an AMD processor. With attention="eager", or `plain` set, the steps are transformers' own.
+    `qamo.networks.cpu.xlsr_pass` and `qamo.networks.gpu_pass` take the network's steps in a faster way, equal up to
+    rounding. With attention="eager", or `plain` set, the steps are transformers' own.
 
     Args:
         weights: a fairseq file, a transformers folder, a .safetensors file, a hub name, or None: random weights.
@@ -85,11 +86,13 @@ class XLSR(Layered):
         self.normalize_input = normalize_input
         self.plain = attention == "eager"
         self.cpu_pass = xlsr_pass.CPUPass()
+        self.gpu_pass = gpu_pass.GPUPass()
         config = _config(sizes, attention=attention, draws=self.recipe.draws)
         self.network = _network(config, found, weights, uninitialized=uninitialized)
         cut(self.network.encoder, n_kept, closing_norm=True)
         self._scale_gradients(self.recipe.feature_grad_mult)
-        if gradient_checkpointing and not freeze:
+        self.checkpointing = gradient_checkpointing and not freeze
+        if self.checkpointing:
             newer = getattr(self.network, "activation_checkpointing_enable", None)
             # The last transformers for Python 3.10 knows the older name only.
             (newer or self.network.gradient_checkpointing_enable)({"use_reentrant": False})
@@ -131,8 +134,11 @@ class XLSR(Layered):
             )
         if self.normalize_input == "utterance":
             wave = F.layer_norm(wave, wave.shape[1:])
-        if not (self.plain or self.draws) and xlsr_pass.usable(self.network, wave):
-            return self.cpu_pass(self.network, wave, self.at)
+        if not (self.plain or self.draws):
+            if xlsr_pass.usable(self.network, wave):
+                return self.cpu_pass(self.network, wave, self.at)
+            if gpu_pass.usable(wave):
+                return self.gpu_pass(self.network, wave, self.at)
         return hidden_states(self.network, wave, self.at)
 
 

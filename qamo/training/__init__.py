@@ -10,7 +10,8 @@ the same command, ends with the same bytes. Imports the ground, `config`, `netwo
     loop.py        the training loop, the best epochs
     schedule.py    learning rates over the steps
     step_log.py    losses and counts of steps, read from a GPU one step late
-    compiling.py   XLS-R's layers through torch.compile
+    compiling.py   XLS-R's steps through torch.compile
+    cuda_graph.py  a training step, or a scored batch, recorded on a GPU and launched as one
     state.py       what a resume needs, written and read
     gather.py      features with gradients, rows and flags of all processes
     loader.py      recordings read ahead by processes or threads

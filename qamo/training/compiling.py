@@ -1,4 +1,4 @@
-"""XLS-R's layers through torch.compile, one by one: what is made of one layer serves for all of its kind."""
+"""XLS-R's convolution stem and layers through torch.compile, on a GPU."""
 
 from __future__ import annotations
 
@@ -6,27 +6,44 @@ import logging
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from qamo.config.schema import Config
+from qamo.training import precision
+
+# About where the time is won back on an H200 with a slow processor: a recording takes a second, compiling some twenty.
+PAYS_AFTER = {"recorded recordings": 2_000, "compiled recordings": 100_000, "compiled steps": 2_000}
 
 log = logging.getLogger(__name__)
 
 
-def compile_layers(detector: Any, wave: Tensor, *, backward: bool) -> int:
-    """Compile the layers of an XLS-R front end in place and try them out on `wave`; how many are compiled.
+def compile_for_training(cfg: Config, fabric: Fabric, detector: Any, *, n_steps: int) -> None:
+    """Compile the steps of a training that is long enough, on a GPU and unless `run.compile` is off.
 
-    Where it fails, a warning says why and the layers run as they are written. Other front ends are left alone.
+    Before Fabric sets the detector up: what is tried out here is not to be shared among processes.
+    """
+    if cfg.run.compile == "off" or fabric.device.type != "cuda" or n_steps < PAYS_AFTER["compiled steps"]:
+        return
+    n_waves = -(-cfg.train.batch_size // (fabric.world_size * cfg.train.frontend_chunks))
+    wave = torch.zeros(n_waves, cfg.data.window_samples, device=fabric.device)
+    with precision.computing(cfg.train.precision, fabric.device.type):
+        compile_steps(detector.to(fabric.device).train(), wave, backward=True)
+
+
+def compile_steps(detector: Any, wave: Tensor, *, backward: bool) -> bool:
+    """Compile the steps of an XLS-R front end for waves of one shape, and try them out; whether they are.
+
+    Where it fails, a warning says why, and the steps are taken as they are written. Other front ends are left alone.
 
     Args:
-        wave: (B, T) of the size that will come, on the detector's device.
+        wave: (B, T) of the shape that will come, on the detector's device.
         backward: try the backward pass too.
     """
-    network: Any = getattr(detector.frontend, "network", None)
-    encoder = getattr(network, "encoder", None)
-    if encoder is None or not detector.frontend.mixed:
-        return 0
-    layers: list[nn.Module] = [*network.feature_extractor.conv_layers, *encoder.layers]
-    for layer in layers:
-        layer.compile(dynamic=False)
+    steps = getattr(detector.frontend, "gpu_pass", None)
+    if steps is None:
+        return False
+    steps.compiled_for = wave.shape
     try:
         with torch.enable_grad() if backward else torch.inference_mode():
             features = detector.frontend(wave)
@@ -36,11 +53,10 @@ def compile_layers(detector: Any, wave: Tensor, *, backward: bool) -> int:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler can fail in any way: a missing C compiler, an old driver, a new operator
-        for layer in layers:
-            layer._compiled_call_impl = None
+        steps.compiled_for = None
         log.warning(
             "torch.compile failed (%s), so the layers run as they are written; run.compile=off leaves the attempt out",
             next(iter(str(error).strip().splitlines()), type(error).__name__)[:200],
         )
-        return 0
-    return len(layers)
+        return False
+    return True

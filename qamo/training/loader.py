@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from qamo import InputError
+
+SHARED = "/dev/shm"
 
 
 class Batch(NamedTuple):
@@ -96,6 +99,33 @@ def _quiet_worker(parent: int, worker: int) -> None:
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def read_to_score(
+    recordings: Any, batches: list[range], *, n_workers: int, device_type: str
+) -> Iterator[tuple[Tensor | list[Tensor], list[str]]]:
+    """What `read_by_threads` gives: on a GPU by processes, since threads of one Python do not keep up with it.
+
+    Where /dev/shm is too small for what processes read ahead, as in containers that nobody gave more, threads it is.
+
+    Args:
+        recordings: a `data_utils.ScoreSet`.
+    """
+    n_ahead = 1 + 2 * n_workers  # batches of torch's DataLoader
+    n_bytes = 4 * recordings.window_samples * max(map(len, batches), default=0) * n_ahead
+    if device_type == "cuda" and recordings.windows == "first" and 1.2 * n_bytes < _free_shared():
+        return read_by_processes(recordings, batches, _with_faults, n_workers=n_workers)
+    return read_by_threads(recordings.__getitem__, batches, n_workers=n_workers)
+
+
+def _free_shared() -> int:
+    """Bytes left in the memory that processes share as files."""
+    return shutil.disk_usage(SHARED).free if os.path.isdir(SHARED) else 0
+
+
+def _with_faults(items: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
+    waves, faults = zip(*items)
+    return torch.from_numpy(np.stack(waves)), list(faults)
 
 
 def read_by_threads(

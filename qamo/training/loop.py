@@ -32,6 +32,7 @@ from qamo.config.schema import TrainConfig
 from qamo.networks.contract import Detector
 from qamo.progress import progress
 from qamo.training import precision
+from qamo.training.cuda_graph import Passes
 from qamo.training.gather import gather_batch, gather_rows, set_anywhere
 from qamo.training.loader import Batches
 from qamo.training.schedule import Schedule
@@ -61,6 +62,7 @@ def fit(
     folder: Path,
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
     keep_metrics: bool = True,
+    record: bool = False,
 ) -> TrainState:
     """Train until the dev loss has not improved for `patience` epochs; resume from last.pt if it is there.
 
@@ -68,6 +70,7 @@ def fit(
         detector: a `model.Detector`; left with the weights of the last epoch.
         folder: of the run, for last.pt, metrics.jsonl (if `keep_metrics`) and the best epochs.
         on_epoch: told the row of each finished epoch.
+        record: forward and backward pass as a CUDA graph, where that can be.
 
     Raises:
         InputError: the loss is not finite, or last.pt is damaged.
@@ -86,10 +89,11 @@ def fit(
     del saved
     saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s, keep_metrics)
     saver.tidy(state)
+    passes = Passes(fabric, detector, model, record=record)
     fabric.barrier()
     with stopping_on_signals() as stop, precision.float32_products(train.precision):
         while not state.finished:
-            terms = train_epoch(fabric, model, fabric_optimizer, batches, state, schedule, saver, stop)
+            terms = train_epoch(fabric, passes, fabric_optimizer, batches, state, schedule, saver, stop)
             dev = dev_loss(fabric, detector, batches, stop)
             if dev is None:  # asked to stop halfway
                 saver.save(state)  # with the epoch's last step
@@ -102,7 +106,7 @@ def fit(
 
 def train_epoch(
     fabric: Fabric,
-    model: nn.Module,
+    passes: Passes,
     optimizer: Any,
     batches: Batches,
     state: TrainState,
@@ -111,7 +115,7 @@ def train_epoch(
     stop: StopFlag,
 ) -> dict[str, Any]:
     """Take the steps of one epoch that are still to take; means of the loss terms and counts of the classes."""
-    model.train()
+    model = passes.model.train()
     label = f"train epoch {state.epoch + 1}"
     steps = StepLog(fabric, batches, saver.folder)
     source = batches.train(state.epoch, state.step)
@@ -122,10 +126,9 @@ def train_epoch(
                 np.random.SeedSequence([batches.seed, state.epoch, state.step, fabric.global_rank]).generate_state(1)[0]
             )
         )
-        losses = model(batch.wave, batch.bonafide, batch.quality).losses
+        losses = passes.forward(batch)
         steps.add(state, losses, batch)
-        optimizer.zero_grad()
-        fabric.backward(losses["total"])
+        passes.backward(losses, optimizer)
         if schedule.train.clip_norm is not None:
             fabric.clip_gradients(model, optimizer, max_norm=schedule.train.clip_norm, error_if_nonfinite=False)
         schedule.set(batches.steps_per_epoch * state.epoch + state.step)

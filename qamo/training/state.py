@@ -55,10 +55,9 @@ def read_last(folder: Path) -> dict[str, Any] | None:
 
 def resume(fabric: Fabric, optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> TrainState:
     """Bring optimiser and gradient scaler to where last.pt left them, and return its state."""
-    fused = [group["fused"] for group in optimizer.param_groups]
+    for group, here in zip(saved["optimizer"]["param_groups"], optimizer.param_groups):
+        group["fused"] = here["fused"]  # of this device, not of the one that saved; decides where step counts are kept
     optimizer.load_state_dict(saved["optimizer"])
-    for group, kind in zip(optimizer.param_groups, fused):
-        group["fused"] = kind  # of this device, whichever the state was saved on
     if saved["scaler"]:
         fabric.strategy.precision.load_state_dict(saved["scaler"])
     state = TrainState(**saved["train_state"])

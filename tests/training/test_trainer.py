@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from lightning_fabric import Fabric
 from model import Detector, load_detector
 from qamo import InputError
 from qamo.config.schema import TrainConfig
-from qamo.training import loop
+from qamo.training import cuda_graph, loop, precision
+from qamo.training.cuda_graph import can_be_recorded
 from qamo.training.loader import Batch, Batches
 from qamo.training.signals import StopFlag
 from qamo.training.state import Saver, TrainState
@@ -41,7 +43,7 @@ def batches(poison: tuple[int, int] | None = None, dev_batch: int = 4) -> Batche
 
 def fit(run_dir: Path, source: Batches | None = None, **options) -> tuple[TrainState, Detector]:
     run_dir.mkdir(exist_ok=True)
-    detector = detector_of(LFCC)
+    detector = detector_of(options.pop("keys", LFCC))
     settings = {
         "max_epochs": 4,
         "patience": 10,
@@ -53,7 +55,9 @@ def fit(run_dir: Path, source: Batches | None = None, **options) -> tuple[TrainS
         "save_every_s": 1e9,
     }
     fabric = options.pop("fabric", None) or Fabric(accelerator="cpu")
-    state = loop.fit(fabric, detector, source or batches(), TrainConfig(**{**settings, **options}), run_dir)
+    record = options.pop("record", False)
+    train = TrainConfig(**{**settings, **options})
+    state = loop.fit(fabric, detector, source or batches(), train, run_dir, record=record)
     return state, detector
 
 
@@ -212,6 +216,16 @@ def test_a_dev_set_of_one_class_has_no_eer_but_a_loss():
     assert math.isfinite(found["dev_loss"])
 
 
+def on_gpu(precision_name: str = "32") -> tuple[Fabric, Batches]:
+    fabric = Fabric(accelerator="cuda", devices=1, plugins=[precision.plugin(precision_name, "cuda")])
+    source = batches()
+
+    def train(epoch: int, step: int) -> Iterator[Batch]:
+        return map(fabric.to_device, source.train(epoch, step))
+
+    return fabric, source._replace(train=train, dev=lambda: map(fabric.to_device, source.dev()))
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_a_resume_on_a_gpu_takes_the_optimiser_along(tmp_path):
@@ -219,12 +233,70 @@ def test_a_resume_on_a_gpu_takes_the_optimiser_along(tmp_path):
     saved = torch.load(tmp_path / "last.pt", weights_only=True)
     saved["train_state"]["finished"] = False
     torch.save(saved, tmp_path / "last.pt")
-    fabric, source = Fabric(accelerator="cuda", devices=1), batches()
-
-    def train(epoch: int, step: int) -> Iterator[Batch]:
-        return map(fabric.to_device, source.train(epoch, step))
-
-    moved = source._replace(train=train, dev=lambda: map(fabric.to_device, source.dev()))
-    state, detector = fit(tmp_path, moved, fabric=fabric, max_epochs=2)
+    fabric, source = on_gpu()
+    state, detector = fit(tmp_path, source, fabric=fabric, max_epochs=2)
     assert state.epoch == 2
     assert all(parameter.is_cuda for parameter in detector.parameters())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", ["32", "tf32", "bf16-mixed"])
+def test_a_recorded_step_trains_as_one_whose_kernels_are_launched_one_by_one(name, tmp_path, caplog):
+    found = []
+    for record in (False, True):
+        fabric, source = on_gpu(name)
+        folder = tmp_path / str(record)
+        state, detector = fit(folder, source, fabric=fabric, record=record, keys=XLSR, precision=name, max_epochs=2)
+        found.append((state.history, {key: tensor.cpu() for key, tensor in detector.state_dict().items()}))
+    (rows, weights), (rows_recorded, weights_recorded) = found
+    assert "could not be recorded" not in caplog.text
+    for row, recorded in zip(rows, rows_recorded, strict=True):
+        assert recorded == pytest.approx(row, rel=1e-3, abs=1e-4)
+    for key, expected in weights.items():
+        if not key.endswith("depthwise.bias"):  # before a batch norm: its gradient is rounding, which Adam blows up
+            torch.testing.assert_close(weights_recorded[key], expected, atol=1e-4, rtol=1e-3)
+
+
+class OneGPU:
+    """Of a Fabric what is asked whether a step can be recorded."""
+
+    device = torch.device("cuda")
+    world_size = 1
+
+    class strategy:
+        class precision:
+            precision = "32-true"
+
+
+@pytest.mark.parametrize(
+    ("keys", "can"),
+    [
+        ({}, True),
+        ({"model.xlsr.gradient_checkpointing": True}, False),
+        ({"model.frontend": "lfcc"}, False),
+    ],
+    ids=["xlsr", "gradient checkpointing", "lfcc"],
+)
+def test_only_a_step_that_is_the_same_work_each_time_is_recorded(keys, can):
+    fabric: Any = OneGPU()
+    detector = detector_of({**XLSR, **keys}).train()
+    assert can_be_recorded(fabric, detector) == can
+    detector.frontend_chunks = 2
+    assert not can_be_recorded(fabric, detector)
+    assert not can_be_recorded(Fabric(accelerator="cpu"), detector_of(XLSR))
+
+
+def test_where_recording_fails_the_step_is_taken_as_before(monkeypatch, caplog):
+    def fails(*inputs):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(cuda_graph, "Recorded", fails)
+    monkeypatch.setattr(cuda_graph, "can_be_recorded", lambda *of: True)
+    fabric, detector = Fabric(accelerator="cpu"), detector_of(LFCC).train()
+    passes = cuda_graph.Passes(fabric, detector, fabric.setup(detector), record=True)
+    (batch, *_) = batches().train(0, 0)
+    for _ in range(2):
+        passes.backward(passes.forward(batch), torch.optim.SGD(detector.parameters()))
+    assert caplog.text.count("(operation not permitted when stream is capturing), so kernels") == 1
+    assert all(p.grad is not None for p in detector.parameters())

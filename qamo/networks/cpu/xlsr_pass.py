@@ -18,14 +18,15 @@ Shapes: B utterances, T samples, F frames, D features, R rows of a matrix.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from qamo.networks.cpu.onednn import framed_linear, has_onednn, linear, pack
+from qamo.networks.layers import through_layers
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # of the stem's convolutions
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
@@ -80,18 +81,7 @@ class CPUPass:
             x = self._linear(x, projection.projection, dtype).float()
             encoder = network.encoder
             x = x + self._positions(encoder.pos_conv_embed.conv, x)
-            kept: list[Tensor] = []
-            for number, layer in enumerate(encoder.layers):
-                if at is not None and number in at:
-                    kept.append(x.clone())  # sums between layers are added in place
-                if torch.is_grad_enabled() and layer.gradient_checkpointing and layer.training:
-                    x = checkpoint(self._layer, layer, x, dtype, use_reentrant=False)
-                else:
-                    x = self._layer(layer, x, dtype)
-            x = _norm(x, encoder.layer_norm)
-            if at is None:
-                return x
-            return torch.stack([*kept, x] if len(encoder.layers) in at else kept, dim=2)
+            return through_layers(encoder, x, partial(self._layer, dtype=dtype), at)
 
     # ---- the convolution stem
 
@@ -191,8 +181,6 @@ class CPUPass:
 
 
 def _norm(x: Tensor, norm: Any) -> Tensor:
-    if isinstance(norm, nn.Identity):  # of a network whose last layers were left out
-        return x
     return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
