@@ -136,8 +136,11 @@ class Bench:
 
     def run(self) -> list[str]:
         lines = [f"{self.card}, torch {torch.__version__}, XLS-R 300M" + " in miniature" * self.smoke, ""]
-        for part in (self.equality, self.training, self.reading, self.scoring):
-            lines += [*part(), ""]
+        with tempfile.TemporaryDirectory() as folder:
+            self.folder = Path(folder)
+            self.clips = subjects.make_clips(self.folder / "clips", 4 if self.smoke else 256)
+            for part in (self.equality, self.training, self.reading, self.scoring):
+                lines += [*part(), ""]
         return lines[:-1]
 
     def left(self) -> bool:
@@ -170,40 +173,35 @@ class Bench:
 
     def reading(self) -> list[str]:
         """How fast recordings are decoded, with nothing computed."""
-        with tempfile.TemporaryDirectory() as folder:
-            source = ScoreSet(self._clips(Path(folder), 4_096), window_samples=self.samples)
-            batches = [range(i, min(i + 128, len(source))) for i in range(0, len(source), 128)]
-            rows = []
-            for what, device_type in (("processes", "cuda"), ("threads", "cpu")):
-                started = time.perf_counter()
-                for _ in read_to_score(source, batches, n_workers=WORKERS, device_type=device_type):
-                    pass
-                rows.append([f"{WORKERS} {what}", f"{len(source) / (time.perf_counter() - started):.0f}"])
+        source = ScoreSet(self._clips(4_096), window_samples=self.samples)
+        batches = [range(i, min(i + 128, len(source))) for i in range(0, len(source), 128)]
+        rows = []
+        for what, device_type in (("processes", "cuda"), ("threads", "cpu")):
+            started = time.perf_counter()
+            for _ in read_to_score(source, batches, n_workers=WORKERS, device_type=device_type):
+                pass
+            rows.append([f"{WORKERS} {what}", f"{len(source) / (time.perf_counter() - started):.0f}"])
         return table(["reading FLAC clips of 4 s", "clips/s"], rows)
 
-    def _clips(self, folder: Path, n: int) -> list[Path]:
-        paths = subjects.make_clips(folder / "clips", 4 if self.smoke else 256)
-        return paths if self.smoke else paths * (n // len(paths))
+    def _clips(self, n: int) -> list[Path]:
+        return self.clips if self.smoke else self.clips * (n // len(self.clips))
 
     def scoring(self) -> list[str]:
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            rows: list[list[str]] = []
-            size = 2 if self.smoke else 20
-            self.row(rows, "yardstick", size, lambda: self._plain_scoring(self._clips(place, 1_024), size))
-            for name in self.formats:
-                detector = (self.float32 if name in ("32", "tf32") else self.detector(self.device)).eval()
-                n_clips, wanted = (4, ((2, ""), (4, ""))) if self.smoke else SCORED[name]
-                paths = self._clips(place, n_clips)
-                for size, way in wanted:
-                    measure = partial(self._files_to_scores, detector, name, paths, size, place, way)
-                    self.row(rows, named(name, way), size, measure)
+        rows: list[list[str]] = []
+        size = 2 if self.smoke else 20
+        self.row(rows, "yardstick", size, lambda: self._plain_scoring(self._clips(1_024), size))
+        for name in self.formats:
+            n_clips, wanted = (4, ((2, ""), (4, ""))) if self.smoke else SCORED[name]
+            if not (wanted and self.left()):
+                continue
+            detector = (self.float32 if name in ("32", "tf32") else self.detector(self.device)).eval()
+            for size, way in wanted:
+                measure = partial(self._files_to_scores, detector, name, self._clips(n_clips), size, way)
+                self.row(rows, named(name, way), size, measure)
         header = ["scoring, files to score file", "batch", "clips/s", "share of peak", "peak GB", "operations", "waits"]
         return table(header, rows)
 
-    def _files_to_scores(
-        self, detector: Any, name: str, paths: list[Path], size: int, folder: Path, way: str
-    ) -> list[str]:
+    def _files_to_scores(self, detector: Any, name: str, paths: list[Path], size: int, way: str) -> list[str]:
         ready = ScoringPass(detector, self.device, name, batch_size=size, window=self.samples)
         self._forget_compiled(detector)
         ready.prepare(self.samples, name, WAYS[way])
@@ -214,12 +212,12 @@ class Bench:
         fabric = Fabric(accelerator=self.device.type, devices=1)
 
         def score(paths: list[Path]) -> None:
-            for path in folder.glob("s.txt*"):
+            for path in self.folder.glob("s.txt*"):
                 path.unlink()
             source = ScoreSet(paths, window_samples=self.samples)
             read = partial(read_to_score, source, n_workers=n_workers, device_type=self.device.type)
             names = [f"{i}" for i in range(len(paths))]
-            score_trials(fabric, ready, names, read, folder / "s.txt", cfg, identity={}, stop=StopFlag())
+            score_trials(fabric, ready, names, read, self.folder / "s.txt", cfg, identity={}, stop=StopFlag())
 
         score(paths[: 2 * size])
         seconds, peak = self._timed(lambda: score(paths), 1)
