@@ -173,10 +173,10 @@ class Bench:
 
     def reading(self) -> list[str]:
         """How fast recordings are decoded, with nothing computed."""
-        source = ScoreSet(self._clips(4_096), window_samples=self.samples)
-        batches = [range(i, min(i + 128, len(source))) for i in range(0, len(source), 128)]
         rows = []
-        for what, device_type in (("processes", "cuda"), ("threads", "cpu")):
+        for what, device_type, n_clips in (("processes", "cuda", 16_384), ("threads", "cpu", 4_096)):
+            source = ScoreSet(self._clips(n_clips), window_samples=self.samples)
+            batches = [range(i, min(i + 128, len(source))) for i in range(0, len(source), 128)]
             started = time.perf_counter()
             for _ in read_to_score(source, batches, n_workers=WORKERS, device_type=device_type):
                 pass
