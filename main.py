@@ -203,7 +203,7 @@ def score(
                 fabric,
                 ready,
                 chosen.names,
-                partial(read_to_score, recordings, n_workers=cfg.data.n_workers, device_type=fabric.device.type),
+                partial(read_to_score, recordings, n_workers=cfg.data.n_workers, fabric=fabric),
                 folder.score_file(name, cfg.comment_eval),
                 cfg.score,
                 identity={"list": sha256(chosen.list), **identity},

@@ -16,6 +16,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ from qamo.files import write_text
 from qamo.training import launch, precision
 from qamo.training.compiling import compile_steps
 from qamo.training.cuda_graph import Passes
-from qamo.training.loader import Batch, read_by_threads, read_to_score
+from qamo.training.loader import Batch, read_by_processes, read_by_threads, read_to_score, with_faults
 from qamo.training.loop import build_optimizer
 from qamo.training.signals import StopFlag
 
@@ -174,12 +175,14 @@ class Bench:
     def reading(self) -> list[str]:
         """How fast recordings are decoded, with nothing computed."""
         rows = []
-        for what, device_type, n_clips in (("processes", "cuda", 16_384), ("threads", "cpu", 4_096)):
+        for what, n_clips in (("processes", 16_384), ("threads", 4_096)):
             source = ScoreSet(self._clips(n_clips), window_samples=self.samples)
             batches = [range(i, min(i + 128, len(source))) for i in range(0, len(source), 128)]
             started = time.perf_counter()
-            for _ in read_to_score(source, batches, n_workers=WORKERS, device_type=device_type):
-                pass
+            if what == "processes":
+                deque(read_by_processes(source, batches, with_faults, n_workers=WORKERS), maxlen=0)
+            else:
+                deque(read_by_threads(source.__getitem__, batches, n_workers=WORKERS), maxlen=0)
             rows.append([f"{WORKERS} {what}", f"{len(source) / (time.perf_counter() - started):.0f}"])
         return table(["reading FLAC clips of 4 s", "clips/s"], rows)
 
@@ -215,7 +218,7 @@ class Bench:
             for path in self.folder.glob("s.txt*"):
                 path.unlink()
             source = ScoreSet(paths, window_samples=self.samples)
-            read = partial(read_to_score, source, n_workers=n_workers, device_type=self.device.type)
+            read = partial(read_to_score, source, n_workers=n_workers, fabric=fabric)
             names = [f"{i}" for i in range(len(paths))]
             score_trials(fabric, ready, names, read, self.folder / "s.txt", cfg, identity={}, stop=StopFlag())
 

@@ -19,7 +19,8 @@ from qamo.audio.rawboost import rawboost
 from qamo.config.schema import RawBoostConfig
 from qamo.evaluation.scoring_pass import ScoringPass
 from qamo.quality.classes import QualityRule, describe_quality, quality_rule
-from qamo.training.loader import read_by_processes, read_by_threads
+from qamo.training import loader
+from qamo.training.loader import read_by_processes, read_by_threads, read_to_score
 from qamo.trials.protocol import read_protocol
 from qamo.trials.recordings import Recordings
 
@@ -245,3 +246,23 @@ def test_all_windows_of_a_recording_are_scored_to_their_mean(tmp_path):
     np.testing.assert_allclose(scored(waves).numpy(), expected, rtol=1e-6)
     first, _ = next(iter(read_by_threads(ScoreSet(paths, window_samples=8000).__getitem__, [range(4)], n_workers=0)))
     np.testing.assert_array_equal(first.numpy(), [wave[0].numpy() for wave in waves[:4]])
+
+
+@pytest.mark.parametrize("windows", ["first", "all"])
+@pytest.mark.parametrize("n_bytes", [10**12, 1000], ids=["enough shared memory", "too little"])
+def test_a_gpu_is_read_to_by_processes_where_shared_memory_holds_it(tmp_path, monkeypatch, windows, n_bytes):
+    for i in range(5):
+        soundfile.write(tmp_path / f"{i}.wav", np.random.default_rng(i).normal(0, 0.1, 9000), 16_000)
+    (tmp_path / "3.wav").write_text("no sound")
+    source = ScoreSet([tmp_path / f"{i}.wav" for i in range(5)], window_samples=8000, windows=windows)
+    batches = [range(2), range(2, 4), range(4, 5)]
+    used = []
+    by_processes = loader.read_by_processes
+    monkeypatch.setattr(loader, "_free_shared", lambda: n_bytes)
+    monkeypatch.setattr(loader, "read_by_processes", lambda *of, **how: used.append(how) or by_processes(*of, **how))
+    fabrics = [types.SimpleNamespace(device=torch.device(kind), world_size=1) for kind in ("cpu", "cuda")]
+    expected, found = (list(read_to_score(source, batches, n_workers=2, fabric=fabric)) for fabric in fabrics)
+    assert used == [{"n_workers": 2}] * (windows == "first" and n_bytes > 1000)
+    for (waves, faults), (as_threads, faults_of_threads) in zip(found, expected, strict=True):
+        assert faults == faults_of_threads
+        torch.testing.assert_close(waves, as_threads)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import HEADS
@@ -117,6 +118,31 @@ def test_nothing_is_made_on_the_cpu_or_read_from_the_device(frontend, backend, h
     else:
         with torch.inference_mode():
             assert detector(batch.wave).score.is_meta
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this build of PyTorch has no CUDA, nor fake tensors on it")
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("frontend", FRONTENDS)
+def test_fake_tensors_on_a_gpu_pass_every_part(frontend, backend, head, monkeypatch):
+    """As on the meta device, with what PyTorch does on CUDA alone; no GPU is needed, save for the backward pass."""
+    if frontend == "distillmos":
+        pytest.importorskip("xls_r_sqa", reason="pip install --no-deps distillmos xls-r-sqa")
+    monkeypatch.setattr(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True)
+    keys = {**FRONTENDS[frontend], **BACKENDS[backend], "model.backend": backend, "model.head": head}
+    detector, batch = detector_of(keys).train(), batch_of(np.random.default_rng(0), 4)
+    name = "bf16-mixed" if torch.cuda.is_available() else "32"  # PyTorch has no autocast for a GPU that is not there
+    with FakeTensorMode(allow_non_fake_inputs=True), precision.computing(name, "cuda"):
+        detector = detector.to("cuda")
+        wave, bonafide, quality = (column.to("cuda") for column in (batch.wave, batch.bonafide, batch.quality))
+        output = detector(wave, bonafide, quality)
+        assert {output.score.device.type, output.losses["total"].device.type} == {"cuda"}
+        if torch.cuda.is_available():
+            output.losses["total"].backward()
+            assert {p.grad.device.type for p in detector.parameters() if p.grad is not None} == {"cuda"}
+        if frontend != "distillmos":  # which then takes PyTorch's fused layers, and those ask the driver
+            with torch.inference_mode():
+                assert detector.eval()(wave).score.device.type == "cuda"
 
 
 def test_a_tensor_made_on_the_cpu_would_be_found(autocast_on_meta):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -46,9 +47,9 @@ class Batches(NamedTuple):
 
 
 def read_by_processes(
-    dataset: Dataset[Any], batches: Iterable[Any], collate: Callable[..., Any], *, n_workers: int
+    dataset: Any, batches: Iterable[Any], collate: Callable[..., Any], *, n_workers: int
 ) -> Iterator[Any]:
-    """Read given batches of keys, in order, with `n_workers` processes ahead of the reader.
+    """Read given batches of keys of a dataset, in order, with `n_workers` processes ahead of the reader.
 
     Faults of a recording come out as the InputError they went in as.
     """
@@ -79,7 +80,7 @@ def read_by_processes(
 class _WholeBatches(Dataset[Any]):
     """Hands an InputError over as a value: raised in a worker it would arrive wrapped in a traceback's text."""
 
-    def __init__(self, dataset: Dataset[Any], collate: Callable[..., Any]):
+    def __init__(self, dataset: Any, collate: Callable[..., Any]):
         self.dataset = dataset
         self.collate = collate
 
@@ -102,7 +103,7 @@ def _quiet_worker(parent: int, worker: int) -> None:
 
 
 def read_to_score(
-    recordings: Any, batches: list[range], *, n_workers: int, device_type: str
+    recordings: Any, batches: list[range], *, n_workers: int, fabric: Fabric
 ) -> Iterator[tuple[Tensor | list[Tensor], list[str]]]:
     """What `read_by_threads` gives: on a GPU by processes, since threads of one Python do not keep up with it.
 
@@ -112,9 +113,9 @@ def read_to_score(
         recordings: a `data_utils.ScoreSet`.
     """
     n_ahead = 1 + 2 * n_workers  # batches of torch's DataLoader
-    n_bytes = 4 * recordings.window_samples * max(map(len, batches), default=0) * n_ahead
-    if device_type == "cuda" and recordings.windows == "first" and 1.2 * n_bytes < _free_shared():
-        return read_by_processes(recordings, batches, _with_faults, n_workers=n_workers)
+    n_bytes = 4 * recordings.window_samples * max(map(len, batches), default=0) * n_ahead * fabric.world_size
+    if fabric.device.type == "cuda" and recordings.windows == "first" and 1.2 * n_bytes < _free_shared():
+        return read_by_processes(recordings, batches, with_faults, n_workers=n_workers)
     return read_by_threads(recordings.__getitem__, batches, n_workers=n_workers)
 
 
@@ -123,7 +124,7 @@ def _free_shared() -> int:
     return shutil.disk_usage(SHARED).free if os.path.isdir(SHARED) else 0
 
 
-def _with_faults(items: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
+def with_faults(items: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
     waves, faults = zip(*items)
     return torch.from_numpy(np.stack(waves)), list(faults)
 
