@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +10,18 @@ import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from qamo.networks.contract import Detector
+
 
 def share_of(n: int, rank: int, world_size: int) -> slice:
     """Which of a batch's `n` rows a process has: as many as the others, or one more; never none if n >= world_size."""
     return slice(n * rank // world_size, n * (rank + 1) // world_size)
+
+
+def share_batches(fabric: Fabric, detector: Detector, batch_size: int) -> None:
+    """Let each of several processes compute the front end on its share, and the rest on the whole batch."""
+    if fabric.world_size > 1:
+        detector.gather = partial(gather_batch, fabric, batch_size=batch_size)
 
 
 def gather_batch(

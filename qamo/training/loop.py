@@ -15,7 +15,6 @@ dev loss, the best epochs and the early stop are the same for any number of proc
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,7 @@ from qamo.networks.contract import Detector
 from qamo.progress import progress
 from qamo.training import precision
 from qamo.training.cuda_graph import Passes
-from qamo.training.gather import gather_batch, gather_rows, set_anywhere
+from qamo.training.gather import gather_rows, set_anywhere, share_batches
 from qamo.training.loader import Batches
 from qamo.training.schedule import Schedule
 from qamo.training.signals import Interrupted, StopFlag, stopping_on_signals
@@ -77,8 +76,7 @@ def fit(
         Interrupted: SIGTERM or Ctrl-C came; the state is saved.
     """
     torch.manual_seed(batches.seed)
-    if fabric.world_size > 1:
-        detector.gather = functools.partial(gather_batch, fabric, batch_size=train.batch_size)
+    share_batches(fabric, detector, train.batch_size)
     cast(nn.Module, detector).to(fabric.device)  # before the optimiser, which asks where the weights are
     optimizer = build_optimizer(detector, lr=train.lr, head_lr=train.head_lr, weight_decay=train.weight_decay)
     schedule = Schedule(optimizer, train, batches.steps_per_epoch)
@@ -86,7 +84,6 @@ def fit(
         detector.load_state_dict(saved["model"])
     model, fabric_optimizer = fabric.setup(cast(nn.Module, detector), optimizer)
     state = resume(fabric, optimizer, saved) if saved else TrainState()  # after the set-up: moments follow the weights
-    del saved
     saver = Saver(fabric, detector, optimizer, folder, batches.provenance, train.save_every_s, keep_metrics)
     saver.tidy(state)
     passes = Passes(fabric, detector, model, record=record)
@@ -94,8 +91,7 @@ def fit(
     with stopping_on_signals() as stop, precision.float32_products(train.precision):
         while not state.finished:
             terms = train_epoch(fabric, passes, fabric_optimizer, batches, state, schedule, saver, stop)
-            dev = dev_loss(fabric, detector, batches, stop)
-            if dev is None:  # asked to stop halfway
+            if (dev := dev_loss(fabric, detector, batches, stop)) is None:  # asked to stop halfway
                 saver.save(state)  # with the epoch's last step
                 raise Interrupted
             on_epoch(end_epoch(state, terms, dev, train, saver))

@@ -54,7 +54,7 @@ def read_last(folder: Path) -> dict[str, Any] | None:
 
 
 def resume(fabric: Fabric, optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> TrainState:
-    """Bring optimiser and gradient scaler to where last.pt left them, and return its state."""
+    """Bring optimiser and gradient scaler to where last.pt left them, and return its state; empties `saved`."""
     for group, here in zip(saved["optimizer"]["param_groups"], optimizer.param_groups):
         group["fused"] = here["fused"]  # of this device, not of the one that saved; decides where step counts are kept
     optimizer.load_state_dict(saved["optimizer"])
@@ -63,6 +63,7 @@ def resume(fabric: Fabric, optimizer: torch.optim.Optimizer, saved: dict[str, An
     state = TrainState(**saved["train_state"])
     state.best = [(loss, name) for loss, name in state.best]
     log.info("resuming after epoch %d, step %d", state.epoch, state.step)
+    saved.clear()  # twice the size of the trained weights
     return state
 
 
