@@ -73,7 +73,7 @@ def test_a_killed_process_ends_the_job_and_another_number_of_processes_takes_it_
     folder, (status, said, seconds), resumed = runs
     assert status != 0
     assert "Signal 9 (SIGKILL)" in said
-    assert "lost touch with another process of this job" in said
+    assert "lost touch with another process of this job" in said, said
     assert "the same command goes on from there: torchrun --nproc_per_node 2" in said
     assert seconds < 120
     assert resumed[0] == 0, resumed[1]
