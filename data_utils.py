@@ -28,6 +28,7 @@ from qamo.files import sha256
 from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
 from qamo.quality.probe import probe
+from qamo.training.device import n_readers
 from qamo.training.gather import share_of
 from qamo.training.loader import Batch, Batches, read_by_processes
 from qamo.trials.authors import how_to_get
@@ -175,7 +176,7 @@ class TrainingData:
     rule: QualityRule
     facts: dict[str, Any]  # what a run should remember of its data
     batch_size: int
-    n_workers: int
+    n_workers: int | str
 
     @property
     def summary(self) -> str:
@@ -185,10 +186,11 @@ class TrainingData:
         """What one process of a training reads: its share of each training batch, every n-th batch of the dev set."""
         rank, world_size = fabric.global_rank, fabric.world_size
         size, n_dev, seed = self.batch_size, len(self.dev), self.train.seed
+        n_workers = n_readers(self.n_workers, fabric.device.type)
         dev_keys = [[(0, i) for i in range(start, min(start + size, n_dev))] for start in range(0, n_dev, size)]
 
         def read(source: TrainSet, keys: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
-            return map(fabric.to_device, read_by_processes(source, keys, collate, n_workers=self.n_workers))
+            return map(fabric.to_device, read_by_processes(source, keys, collate, n_workers=n_workers))
 
         def train(epoch: int, step: int) -> Iterator[Batch]:
             order = {"seed": seed, "epoch": epoch, "first_step": step, "rank": rank, "world_size": world_size}

@@ -17,7 +17,6 @@ MOS are kept in OUT.cache by the content of the recordings: the same command con
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qamo import InputError, __version__, files, progress
+from qamo import InputError, __version__, cores, files, progress
 from qamo.command import Parser, number, output, run_command, say_saved, typed
 from qamo.quality.agreement import compare, scatter
 from qamo.trials.protocol import Listing, list_folder, read_listing, read_protocol
@@ -42,7 +41,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--predictor", default="distillmos")
     parser.add_argument("--extension", help="of the files, such as .flac; found out where not given")
-    parser.add_argument("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="threads (one a core)")
+    parser.add_argument("--jobs", type=number(int, 1, 1024), default=cores.usable(), help="threads (one a core)")
     return parser
 
 

@@ -23,7 +23,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measure import ROOT
-from qamo import files
+from qamo import cores, files
 from qamo.audio import SAMPLE_RATE
 from qamo.audio import load as audio
 from qamo.audio.codecs import round_trip
@@ -67,7 +67,7 @@ def command(args: argparse.Namespace) -> int:
             made.append(home / f"{name}.flac")
             encode(path_of[name], codec, made[-1])
             rows.append([f"{name}.flac", "bonafide" if bonafide else "spoof", speaker, attack, codec])
-    mos = predict_files(made, "distillmos", jobs=os.cpu_count() or 1, cache=home / "mos.cache")
+    mos = predict_files(made, "distillmos", jobs=cores.usable(), cache=home / "mos.cache")
     lines = [[*row, format_mos(row[0], value)] for row, value in zip(rows, mos.tolist())]
     files.write_text(home / f"{NAME}.csv", as_csv([["path", "label", "speaker", "attack", "codec", "mos"], *lines]))
     tree = yaml.safe_load(args.config.read_text())

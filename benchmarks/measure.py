@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qamo import InputError
+from qamo import InputError, cores
 from qamo.networks.cpu import malloc
 
 ROOT = Path(__file__).resolve().parents[1]
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 YARDSTICK = "yardstick"  # the version that ratios are to
-N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+N_CORES = cores.usable()
 
 
 def default_malloc() -> bool:

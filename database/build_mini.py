@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "database")]
 
 from qamo.command import DONE, Parser, number, run_command, say_saved, typed  # noqa: E402, I001 first, for Ctrl-C while the others are loaded
 from builder import card, fetch, recipe, speakers, synthesis  # noqa: E402
-from qamo import InputError, files, progress  # noqa: E402
+from qamo import InputError, cores, files, progress  # noqa: E402
 from qamo.quality.cache import predict_files  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def build_parser() -> Parser:
         help="folder of the corpus (database/mini, mini-quick, mini-large)",
     )
     add("--seed", type=number(int, 0, 2**63 - 1), default=1234)
-    add("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="processes (one a core)")
+    add("--jobs", type=number(int, 1, 1024), default=cores.usable(), help="processes (one a core)")
     add("--downloads", type=Path, default=ROOT / "database" / "downloads", help="folder of the archives")
     add("--offline", action="store_true", help="use what the download folder holds and fetch nothing")
     add("--check", action="store_true", help="compare a built corpus with its manifest, and stop")

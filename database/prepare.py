@@ -36,7 +36,7 @@ from corpora.folder import SPEAKERS, prepare_folder  # noqa: E402
 from corpora.plan import COUNTS, Plan, carry_out, read_mos  # noqa: E402
 from corpora.search import Search  # noqa: E402
 from corpora.wild import prepare_for, prepare_itw  # noqa: E402
-from qamo import InputError  # noqa: E402
+from qamo import InputError, cores  # noqa: E402
 from qamo.command import DONE, INPUT_ERROR, Parser, number, run_command, say_saved, typed  # noqa: E402
 from qamo.config.schema import NAME_RULE, DataConfig  # noqa: E402
 from qamo.files import from_here  # noqa: E402
@@ -74,7 +74,7 @@ def build_parser() -> Parser:
         "--speakers", choices=SPEAKERS, default="auto", help="what tells them: folders, a prefix of the file's name"
     )
     own.add_argument("--no-mos", action="store_true", help="predict none: heads that look at quality cannot be trained")
-    own.add_argument("--jobs", type=number(int, 1, 1024), default=os.cpu_count() or 1, help="threads that predict MOS")
+    own.add_argument("--jobs", type=number(int, 1, 1024), default=cores.usable(), help="threads that predict MOS")
     return parser
 
 

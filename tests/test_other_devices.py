@@ -25,7 +25,7 @@ from qamo.config.yaml_text import Text
 from qamo.evaluation.scoring_pass import ScoringPass, pieces_for
 from qamo.networks import gpu_pass
 from qamo.networks.cpu import xlsr_pass
-from qamo.training import launch, precision
+from qamo.training import device, launch, precision
 from qamo.training.compiling import compile_steps
 from qamo.training.loader import Batch, Batches
 from qamo.training.loop import build_optimizer
@@ -278,6 +278,17 @@ def test_pieces_follow_the_free_memory():
     assert [pieces_for(gb, 128, 66_800) for gb in (0.01, 1, 7, 12, 80)] == [1, 4, 32, 64, 128]
     assert pieces_for(12, 128, 4 * 66_800) == 16
     assert pieces_for(80, 20, 66_800) == 20
+
+
+def test_as_many_read_as_a_gpu_has_cores(monkeypatch):
+    found = []
+    for n_cores, n_gpus in ((2, 1), (8, 1), (64, 1), (64, 8)):
+        monkeypatch.setattr(device.cores, "usable", lambda n=n_cores: n)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda n=n_gpus: n)
+        found.append(
+            [device.n_readers(asked, kind) for asked, kind in (("auto", "cuda"), ("auto", "cpu"), (3, "cuda"))]
+        )
+    assert found == [[4, 4, 3], [8, 4, 3], [16, 4, 3], [8, 4, 3]]
 
 
 @pytest.mark.slow

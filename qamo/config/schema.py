@@ -181,7 +181,9 @@ class DataConfig(Section):
     window: Literal["first", "random"] = training(
         "first", "which part of a longer training recording is seen: its first samples, or random ones in each epoch"
     )
-    n_workers: int = free(4, "processes that decode and augment recordings; changes no result", ge=0, le=1024)
+    n_workers: Annotated[int, Field(ge=0, le=1024)] | Literal["auto"] = free(
+        "auto", "processes that decode and augment; changes no result; auto: 4, for a GPU a core each, up to 16"
+    )
     quality: QualityConfig = QualityConfig()
     rawboost: RawBoostConfig = RawBoostConfig()
     channel: ChannelConfig = ChannelConfig()

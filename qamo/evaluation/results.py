@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval_metrics import actual_dcf, cllr_bits, equal_error_rate, min_dcf
-from qamo import InputError
+from qamo import InputError, cores
 from qamo.audio import diagnostics, load
 from qamo.config.schema import Config
 from qamo.evaluation import calibration
@@ -73,7 +72,7 @@ def write(
             calibrated=calibrated,
         )
 
-    with ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as threads:  # NumPy's sorts let go of Python's lock
+    with ThreadPoolExecutor(min(AT_ONCE, cores.usable())) as threads:  # NumPy's sorts let go of Python's lock
         rows = dict(zip(sets, threads.map(row_of, sets)))
     results = {"run": str(folder), "weights": str(folder.weights(cfg)), "seed": cfg.seed, "sets": rows}
     write_json(folder.results, results)

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from qamo import InputError
+from qamo import InputError, cores
 
 DIGESTS = "digests"  # the key of {name of a tensor: its digest} in our files
 Item = TypeVar("Item")
@@ -189,8 +189,7 @@ def _digest(tensor: Tensor) -> int:
 
 
 def _by_threads(function: Callable[[Item], Any], items: Iterable[Item]) -> list[Any]:
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(min(8, n_cores)) as pool:
+    with ThreadPoolExecutor(min(8, cores.usable())) as pool:
         return list(pool.map(function, items))
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import overload
 
-from qamo import InputError
+from qamo import InputError, cores
 from qamo.audio import load as audio
 from qamo.files import shown
 from qamo.progress import progress
@@ -126,7 +126,7 @@ def check_recordings(paths: Sequence[Path], *, what: str, where: str, how: str =
 
     # In chunks: a future for every file would cost more than the look at it.
     chunks = [paths[start : start + CHECK_CHUNK] for start in range(0, len(paths), CHECK_CHUNK)]
-    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(8, 2 * cores.usable())) as pool:
         looks = zip(chunks, pool.map(functools.partial(_faults_of, how=how), chunks))
         watched = progress(looks, f"checking {what}", total=len(paths), unit="file", count=lambda look: len(look[0]))
         bad = [fault for _, faults in watched for fault in faults]
