@@ -182,7 +182,6 @@ def score(
     detector = load_detector(folder.weights(cfg), asked=asked, average=cfg.train.average, n_average=cfg.train.n_average)
     Peers.check_same_weights(digest := feature_cache.fingerprint(detector))
     feature_cache.attach(detector, cfg.run, cfg.score.precision)
-    n_workers = device.n_readers(cfg.data.n_workers, fabric.device.type)
     window, size = cfg.data.window_samples, device.score_batch(cfg.score.batch_size, fabric.device.type)
     ready = ScoringPass(detector.to(fabric.device), fabric.device, cfg.score.precision, batch_size=size, window=window)
     if cfg.run.compile == "auto":
@@ -204,7 +203,7 @@ def score(
                 fabric,
                 ready,
                 chosen.names,
-                partial(read_to_score, recordings, n_workers=n_workers, fabric=fabric),
+                partial(read_to_score, recordings, n_workers=cfg.data.n_workers, fabric=fabric),
                 folder.score_file(name, cfg.comment_eval),
                 cfg.score,
                 identity={"list": sha256(chosen.list), **identity},

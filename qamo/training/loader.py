@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from qamo import InputError
+from qamo.training.device import n_readers
 
 SHARED = "/dev/shm"
 
@@ -103,7 +104,7 @@ def _quiet_worker(parent: int, worker: int) -> None:
 
 
 def read_to_score(
-    recordings: Any, batches: list[range], *, n_workers: int, fabric: Fabric
+    recordings: Any, batches: list[range], *, n_workers: int | str, fabric: Fabric
 ) -> Iterator[tuple[Tensor | list[Tensor], list[str]]]:
     """What `read_by_threads` gives: on a GPU by processes, since threads of one Python do not keep up with it.
 
@@ -111,7 +112,9 @@ def read_to_score(
 
     Args:
         recordings: a `data_utils.ScoreSet`.
+        n_workers: or auto.
     """
+    n_workers = n_readers(n_workers, fabric.device.type)
     n_ahead = 1 + 2 * n_workers  # batches of torch's DataLoader
     n_bytes = 4 * recordings.window_samples * max(map(len, batches), default=0) * n_ahead * fabric.world_size
     if fabric.device.type == "cuda" and recordings.windows == "first" and 1.2 * n_bytes < _free_shared():
