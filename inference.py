@@ -30,7 +30,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.audio.mixing import CHANNELS
-from qamo.command import INPUT_ERROR, STOPPED, Parser, number, output, run_command, say_saved, typed
+from qamo.command import INPUT_ERROR, STOPPED, Parser, name_of, note, number, output, run_command, say_saved, typed
 from qamo.evaluation import calibration
 from qamo.files import write_text
 from qamo.hub import WEIGHT_FILES
@@ -130,9 +130,9 @@ def command(args: argparse.Namespace) -> int:
         say_saved(*written, then=typed("serve", detector), stream=sys.stderr)
     n_failed = sum(judgement.error is not None for judgement in judgements)
     if n_failed:
-        print(f"inference.py: {n_failed} of {len(judgements)} recordings could not be read", file=sys.stderr)
+        note("inference.py", f"{n_failed} of {len(judgements)} recordings could not be read")
     if n_done < len(recordings):
-        print(f"inference.py: stopped; {n_done} of {len(recordings)} recordings were judged", file=sys.stderr)
+        note("inference.py", f"stopped; {n_done} of {len(recordings)} recordings were judged")
         return STOPPED
     return INPUT_ERROR if n_failed else 0
 
@@ -186,7 +186,7 @@ def judge_all(
             for judgement in judged(path, fault, scorer, rule, predict_mos, args, number=len(judgements) + 1):
                 judgements.append(judgement)
                 if judgement.error:
-                    say(show.printable(f"inference.py: {judgement.error}"), sys.stderr)
+                    say(show.printable(f"{name_of('inference.py')}: {judgement.error}"), sys.stderr)
                 elif live:
                     say(show.printable(show.row(judgement)), sys.stdout)
             n_done += 1

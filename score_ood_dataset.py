@@ -23,7 +23,7 @@ import numpy as np
 
 from eval_metrics import equal_error_rate, score_warnings
 from qamo import InputError
-from qamo.command import Parser, number, run_command, say_saved, typed
+from qamo.command import Parser, note, number, run_command, say_saved, typed
 from qamo.evaluation.breakdown import MISSING, System, mos_bands, mos_results
 from qamo.evaluation.intervals import BY_TRIAL, N_RESAMPLES, SEED, UNITS, Units, eer_interval, units_of
 from qamo.evaluation.leakage import refuse_shared_trials
@@ -90,8 +90,8 @@ def command(args: argparse.Namespace) -> int:
         lines += by_column(keys, scores, args.by)
     if args.mos is not None:
         lines += by_quality(keys, scores, read_ratings(args.mos).of(keys), units, **options)
-    for note in score_warnings(scores[keys.bonafide], scores[~keys.bonafide]):
-        print(f"score_ood_dataset.py: {note}", file=sys.stderr)
+    for text in score_warnings(scores[keys.bonafide], scores[~keys.bonafide]):
+        note("score_ood_dataset.py", text)
     print("\n".join(lines), flush=True)
     more = [
         word for name in ("subset", "mos", "unit") if (value := getattr(args, name)) for word in (f"--{name}", value)

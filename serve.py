@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qamo import InputError
-from qamo.command import Parser, number, run_command
+from qamo.command import Parser, note, number, run_command
 from qamo.inference.flags import add_flags, rule_of
 from qamo.inference.judging import Limits, Settings
 from qamo.inference.worker import Worker
@@ -87,9 +87,9 @@ def tell(args: argparse.Namespace, port: int, token: str | None, *, is_local: bo
     url = f"http://{f'[{args.host}]' if ':' in args.host else args.host}:{port}/"
     print(f"{url}  (Ctrl-C ends it)", flush=True)
     if token:
-        print(f"serve.py: clients need the token; the page takes it from {url}#token=TOKEN", file=sys.stderr)
+        note("serve.py", f"clients need the token; the page takes it from {url}#token=TOKEN")
     elif not is_local:
-        print("serve.py: open to everyone who reaches this address; there is no password", file=sys.stderr)
+        note("serve.py", "open to everyone who reaches this address; there is no password")
     if args.open:
         webbrowser.open(url)  # without the token: other users see how the browser is started
 

@@ -37,7 +37,7 @@ from corpora.plan import COUNTS, Plan, carry_out, read_mos  # noqa: E402
 from corpora.search import Search  # noqa: E402
 from corpora.wild import prepare_for, prepare_itw  # noqa: E402
 from qamo import InputError, cores  # noqa: E402
-from qamo.command import DONE, INPUT_ERROR, Parser, number, run_command, say_saved, typed  # noqa: E402
+from qamo.command import DONE, INPUT_ERROR, Parser, note, number, run_command, say_saved, typed  # noqa: E402
 from qamo.config.schema import NAME_RULE, DataConfig  # noqa: E402
 from qamo.files import from_here  # noqa: E402
 from qamo.trials.names import fault_of_name  # noqa: E402
@@ -87,7 +87,7 @@ def command(args: argparse.Namespace) -> int:
         done, failed = fetch_authors(args.to.absolute(), url=args.url, force=args.force)
         print(report(done, failed))
         for sentence in failed:
-            print(f"prepare.py: {sentence}", file=sys.stderr)
+            note("prepare.py", sentence)
         if not failed:
             say_saved(from_here(args.to.absolute()), then=dry_run(args.to.absolute(), ()))
         return INPUT_ERROR if failed else DONE
@@ -141,10 +141,10 @@ def finish(plan: Plan, args: argparse.Namespace) -> int:
     if plan.mos and not plan.mos_used and not plan.missing:
         raise InputError(f"--mos: none of its {len(plan.mos):,} names is a recording of {args.corpus}")
     for sentence in plan.missing:
-        print(f"prepare.py: missing: {sentence}", file=sys.stderr)
+        note("prepare.py", f"missing: {sentence}")
     if plan.missing and not (args.partial and (plan.writes or plan.links or plan.settings)):
         more = "none of it is there" if args.partial else "--partial prepares what is there"
-        print(f"prepare.py: nothing was written; {more}", file=sys.stderr)
+        note("prepare.py", f"nothing was written; {more}")
         return INPUT_ERROR
     print("\n".join([*carry_out(plan, force=args.force, dry=args.dry_run), *plan.advice]))
     if not args.dry_run:

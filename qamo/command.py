@@ -58,6 +58,17 @@ WORDS = {  # of the operating system's errors that a person can do something abo
 }
 
 
+def name_of(script: str) -> str:
+    """What a command is called here: serve.py, or `qamo serve` where the package is installed."""
+    names = [f"qamo {name}" for name, (module, _) in COMMANDS.items() if script == f"{module}.py"]
+    return names[0] if names and is_installed() else script
+
+
+def note(script: str, text: str) -> None:
+    """A line on standard error, after the command's name."""
+    print(f"{name_of(script)}: {text}", file=sys.stderr, flush=True)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose help begins with a module's docstring, and whose refusals name the nearest flag.
 
@@ -65,10 +76,10 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, prog: str, description: str | None) -> None:
-        if is_installed():  # it was not typed as a file, but as `qamo judge`
+        prog = name_of(prog)
+        if is_installed() and description:  # it was not typed as a file, but as `qamo judge`
             for name, (module, _) in COMMANDS.items():
-                prog = f"qamo {name}" if prog == f"{module}.py" else prog
-                description = description and description.replace(f"python {module}.py", f"qamo {name}")
+                description = description.replace(f"python {module}.py", f"qamo {name}")
         super().__init__(
             prog=prog,
             description=description,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qamo import InputError
+from qamo import InputError, command
 from qamo.command import Parser, run_command, sentence
 
 ROOT = Path(__file__).parents[1]
@@ -117,3 +117,17 @@ def test_without_a_current_folder_a_command_says_so(tmp_path, monkeypatch, capsy
     gone.rmdir()
     assert run(None) == 2
     assert "the current folder was removed; go to another one" in capsys.readouterr().err
+
+
+def test_an_installed_command_calls_itself_what_was_typed(monkeypatch, capsys):
+    monkeypatch.setattr(command, "is_installed", lambda: True)
+    command.note("inference.py", "1 of 2 recordings could not be read")
+    command.note("main.py", "a command of the checkout alone")
+    monkeypatch.setattr(command, "is_installed", lambda: False)
+    command.note("inference.py", "in a checkout")
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "qamo judge: 1 of 2 recordings could not be read",
+        "main.py: a command of the checkout alone",
+        "inference.py: in a checkout",
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from data_utils import check_training
 from model import build_detector, load_detector
 from qamo import InputError
-from qamo.command import DONE, INPUT_ERROR, sentence
+from qamo.command import DONE, INPUT_ERROR, note, sentence
 from qamo.config.schema import Config
 from qamo.evaluation.leakage import overlaps
 from qamo.evaluation.score_set import check_free
@@ -45,7 +44,7 @@ def check(cfg: Config, asked: Mapping[str, Any], how: str) -> int:
             print(look(), flush=True)
         except (InputError, OSError) as error:
             n_faults += 1
-            print(f"main.py: {sentence(error)}", file=sys.stderr)
+            note("main.py", sentence(error))
     print(f"{n_faults} of {len(looks)} checks failed" if n_faults else "all that the run needs is there")
     return INPUT_ERROR if n_faults else DONE
 

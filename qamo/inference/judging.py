@@ -15,7 +15,6 @@ import json
 import math
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +27,7 @@ import numpy as np
 
 from qamo import InputError
 from qamo.audio import SAMPLE_RATE, load
-from qamo.command import sentence
+from qamo.command import note, sentence
 from qamo.inference.api import failed, quality_predictor
 from qamo.inference.judge import PredictMOS, Rule, judge, meaning
 from qamo.inference.recording import by_channel
@@ -65,7 +64,7 @@ class Settings:
         try:
             return scorer, quality_predictor()
         except InputError as error:
-            print(f"serve.py: no quality prediction: {error}", file=sys.stderr)
+            note("serve.py", f"no quality prediction: {error}")
             return scorer, None
 
 

@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import json
 import multiprocessing
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 
 from qamo import InputError
 from qamo.audio.mixing import Channel
+from qamo.command import note
 from qamo.inference import judging
 from qamo.inference.judging import Settings
 
@@ -181,7 +181,7 @@ class Worker:
             try:
                 await asyncio.to_thread(self.open)
             except (InputError, OSError) as error:
-                print(f"serve.py: the judging process does not start: {error}", file=sys.stderr, flush=True)
+                note("serve.py", f"the judging process does not start: {error}")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
