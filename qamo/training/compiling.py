@@ -50,9 +50,7 @@ def compile_steps(detector: Any, wave: Tensor, *, backward: bool) -> bool:
             if backward and features.requires_grad:
                 features.sum().backward()
                 detector.zero_grad()
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # a compiler can fail in any way: a missing C compiler, an old driver, a new operator
+    except Exception as error:  # a compiler can fail in any way: a missing C compiler, an old driver, too little memory
         steps.compiled_for = None
         log.warning(
             "torch.compile failed (%s), so the layers run as they are written; run.compile=off leaves the attempt out",
