@@ -24,7 +24,6 @@ from qamo.config.schema import Config
 from qamo.config.yaml_text import Text
 from qamo.evaluation.scoring_pass import ScoringPass, pieces_for
 from qamo.networks import gpu_pass
-from qamo.networks.cpu import xlsr_pass
 from qamo.training import device, launch, precision
 from qamo.training.compiling import compile_steps
 from qamo.training.loader import Batch, Batches
@@ -33,6 +32,7 @@ from qamo.training.state import TrainState
 from qamo.training.step_log import StepLog
 from tests.support.detectors import LFCC, XLSR, batch_of, detector_of
 from tests.support.hf import description
+from tests.support.xlsr_cpu import go_as_on_a_gpu
 
 DISTILLMOS = {**LFCC, "model.frontend": "distillmos", "model.distillmos.freeze": False}
 WEIGHTED = {**XLSR, "model.xlsr.layers": "weighted"}
@@ -88,9 +88,7 @@ def autocast_on_meta(monkeypatch):
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """XLS-R takes a GPU's way on the CPU."""
-    monkeypatch.setattr(xlsr_pass, "usable", lambda network, wave: False)
-    monkeypatch.setattr(gpu_pass, "usable", lambda wave: True)
+    go_as_on_a_gpu(monkeypatch)
 
 
 def on_meta(batch: Batch) -> Batch:

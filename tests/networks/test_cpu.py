@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from qamo.networks.cpu import onednn, xlsr_pass
-from tests.support.xlsr_cpu import both, waves, xlsr
+from tests.support.xlsr_cpu import both, taken, waves, xlsr
 
 needs_bfloat16 = pytest.mark.skipif(
     not onednn.has_onednn(torch.bfloat16), reason="oneDNN has no bfloat16 here, so XLS-R takes the plain way"
@@ -22,16 +22,8 @@ needs_bfloat16 = pytest.mark.skipif(
 
 @pytest.fixture
 def count_passes(monkeypatch):
-    """How often the faster way was taken."""
-    taken = []
-    original = xlsr_pass.CPUPass.__call__
-
-    def counting(self, network, wave, at=None):
-        taken.append(wave.shape)
-        return original(self, network, wave, at)
-
-    monkeypatch.setattr(xlsr_pass.CPUPass, "__call__", counting)
-    return taken
+    """The shapes that the faster way was taken for."""
+    return taken(monkeypatch, xlsr_pass.CPUPass)
 
 
 @pytest.mark.parametrize("n_samples", [400, 401, 719, 720, 1039, 1040, 6_400, 16_000, 33_333, 66_800])

@@ -6,24 +6,14 @@ import pytest
 import torch
 
 from qamo.networks import gpu_pass
-from qamo.networks.cpu import xlsr_pass
-from tests.support.xlsr_cpu import both, waves, xlsr
+from tests.support.xlsr_cpu import both, go_as_on_a_gpu, taken, waves, xlsr
 
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
     """The shapes that the GPU's way was taken for."""
-    taken = []
-    original = gpu_pass.GPUPass.__call__
-
-    def counting(self, network, wave, at=None):
-        taken.append(wave.shape)
-        return original(self, network, wave, at)
-
-    monkeypatch.setattr(gpu_pass.GPUPass, "__call__", counting)
-    monkeypatch.setattr(xlsr_pass, "usable", lambda network, wave: False)
-    monkeypatch.setattr(gpu_pass, "usable", lambda wave: True)
-    return taken
+    go_as_on_a_gpu(monkeypatch)
+    return taken(monkeypatch, gpu_pass.GPUPass)
 
 
 @pytest.mark.parametrize("n_samples", [400, 401, 719, 720, 1039, 1040, 6_400, 33_333])
