@@ -28,9 +28,8 @@ from qamo.files import sha256
 from qamo.quality.cache import AugmentedMOS
 from qamo.quality.classes import QualityRule, describe_prediction, describe_quality, quality_rule
 from qamo.quality.probe import probe
-from qamo.training.device import n_readers
 from qamo.training.gather import share_of
-from qamo.training.loader import Batch, Batches, read_by_processes
+from qamo.training.loader import Batch, Batches, n_readers, read_by_processes
 from qamo.trials.authors import how_to_get
 from qamo.trials.protocol import Trials, read_protocol
 from qamo.trials.recordings import Recordings, check_recordings, recordings_named
@@ -186,7 +185,7 @@ class TrainingData:
         """What one process of a training reads: its share of each training batch, every n-th batch of the dev set."""
         rank, world_size = fabric.global_rank, fabric.world_size
         size, n_dev, seed = self.batch_size, len(self.dev), self.train.seed
-        n_workers = n_readers(self.n_workers, fabric.device.type)
+        n_workers = n_readers(self.n_workers, fabric, 4 * self.train.window_samples * size)
         dev_keys = [[(0, i) for i in range(start, min(start + size, n_dev))] for start in range(0, n_dev, size)]
 
         def read(source: TrainSet, keys: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ number, for which a GPU would have to be waited for.
 from __future__ import annotations
 
 import contextlib
+import types
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from qamo.config.schema import Config
 from qamo.config.yaml_text import Text
 from qamo.evaluation.scoring_pass import ScoringPass, pieces_for
 from qamo.networks import gpu_pass
-from qamo.training import device, launch, precision
+from qamo.training import launch, loader, precision
 from qamo.training.compiling import compile_steps
 from qamo.training.loader import Batch, Batches
 from qamo.training.loop import build_optimizer
@@ -278,15 +279,19 @@ def test_pieces_follow_the_free_memory():
     assert pieces_for(80, 20, 66_800) == 20
 
 
-def test_as_many_read_as_a_gpu_has_cores(monkeypatch):
-    found = []
-    for n_cores, n_gpus in ((2, 1), (8, 1), (64, 1), (64, 8)):
-        monkeypatch.setattr(device.cores, "usable", lambda n=n_cores: n)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda n=n_gpus: n)
-        found.append(
-            [device.n_readers(asked, kind) for asked, kind in (("auto", "cuda"), ("auto", "cpu"), (3, "cuda"))]
-        )
-    assert found == [[4, 4, 3], [8, 4, 3], [16, 4, 3], [8, 4, 3]]
+@pytest.mark.parametrize(
+    ("n_cores", "n_gpus", "shared", "n"),
+    [(2, 1, 10**12, 4), (8, 1, 10**12, 8), (64, 1, 10**12, 16), (64, 8, 10**12, 8), (64, 1, 64 * 10**6, 4)],
+)
+def test_as_many_read_as_a_gpu_has_cores_and_shared_memory_holds(n_cores, n_gpus, shared, n, monkeypatch):
+    monkeypatch.setattr(loader.cores, "usable", lambda: n_cores)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    monkeypatch.setattr(loader, "_free_shared", lambda: shared)
+    gpu: Any = types.SimpleNamespace(device=torch.device("cuda"))
+    n_bytes = 20 * 66_800 * 4
+    assert loader.n_readers("auto", gpu, n_bytes) == n
+    assert loader.n_readers(3, gpu, n_bytes) == 3
+    assert loader.n_readers("auto", Fabric(accelerator="cpu"), n_bytes) == 4
 
 
 @pytest.mark.slow

@@ -7,22 +7,12 @@ from typing import NamedTuple
 
 import torch
 
-from qamo import InputError, cores
+from qamo import InputError
 from qamo.config.schema import Config, RunConfig
 from qamo.training import precision
 
 # Recordings of one batch of scoring, which is what an interrupted run goes on from. A CPU gains nothing beyond ten.
 SCORE_BATCH = {"cpu": 20, "cuda": 128}
-READERS, MOST_READERS = 4, 16
-
-
-def n_readers(asked: int | str, device_type: str) -> int:
-    """How many processes read recordings; of a machine with several GPUs, each has its share of the cores."""
-    if not isinstance(asked, str):
-        return asked
-    if device_type == "cpu":
-        return READERS
-    return min(MOST_READERS, max(READERS, cores.usable() // torch.cuda.device_count()))
 
 
 def score_batch(asked: int | str, device_type: str) -> int:

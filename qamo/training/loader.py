@@ -18,10 +18,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from qamo import InputError
-from qamo.training.device import n_readers
+from qamo import InputError, cores
 
 SHARED = "/dev/shm"
+BATCHES_AHEAD = 2  # of each process, in torch's DataLoader
+READERS, MOST_READERS = 4, 16
 
 
 class Batch(NamedTuple):
@@ -103,6 +104,21 @@ def _quiet_worker(parent: int, worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def n_readers(asked: int | str, fabric: Fabric, n_bytes: int) -> int:
+    """How many processes read recordings, where `auto` may be asked for.
+
+    Args:
+        n_bytes: of a batch. More than the usual number share it through /dev/shm only where that is large enough.
+    """
+    if not isinstance(asked, str):
+        return asked
+    if fabric.device.type == "cpu":
+        return READERS
+    n_gpus = torch.cuda.device_count()
+    fitting = int(_free_shared() / (BATCHES_AHEAD * 1.2 * n_bytes * n_gpus))
+    return max(READERS, min(MOST_READERS, cores.usable() // n_gpus, fitting))
+
+
 def read_to_score(
     recordings: Any, batches: list[range], *, n_workers: int | str, fabric: Fabric
 ) -> Iterator[tuple[Tensor | list[Tensor], list[str]]]:
@@ -114,10 +130,10 @@ def read_to_score(
         recordings: a `data_utils.ScoreSet`.
         n_workers: or auto.
     """
-    n_workers = n_readers(n_workers, fabric.device.type)
-    n_ahead = 1 + 2 * n_workers  # batches of torch's DataLoader
-    n_bytes = 4 * recordings.window_samples * max(map(len, batches), default=0) * n_ahead * fabric.world_size
-    if fabric.device.type == "cuda" and recordings.windows == "first" and 1.2 * n_bytes < _free_shared():
+    n_bytes = 4 * recordings.window_samples * max(map(len, batches), default=1)
+    n_workers = n_readers(n_workers, fabric, n_bytes)
+    n_ahead = BATCHES_AHEAD * n_workers * fabric.world_size
+    if fabric.device.type == "cuda" and recordings.windows == "first" and 1.2 * n_bytes * n_ahead < _free_shared():
         return read_by_processes(recordings, batches, with_faults, n_workers=n_workers)
     return read_by_threads(recordings.__getitem__, batches, n_workers=n_workers)
 
