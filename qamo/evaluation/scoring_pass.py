@@ -49,7 +49,7 @@ class ScoringPass:
 
         Args:
             name: of the precision.
-            n_recordings: how many will come.
+            n_recordings: how many will come here.
         """
         if self.device.type != "cuda" or n_recordings < PAYS_AFTER["recorded recordings"]:
             return
