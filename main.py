@@ -185,7 +185,7 @@ def score(
     window, size = cfg.data.window_samples, device.score_batch(cfg.score.batch_size, fabric.device.type)
     ready = ScoringPass(detector.to(fabric.device), fabric.device, cfg.score.precision, batch_size=size, window=window)
     if cfg.run.compile == "auto":
-        ready.prepare(window, cfg.score.precision, sum(len(chosen.names) for chosen in sets.values()) // fabric.world_size)
+        ready.prepare(window, sum(len(chosen.names) for chosen in sets.values()) // fabric.world_size)
     identity = {
         "weights": digest,
         "config": scoring_digest(detector.config),

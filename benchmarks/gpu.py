@@ -207,7 +207,7 @@ class Bench:
     def _files_to_scores(self, detector: Any, name: str, paths: list[Path], size: int, way: str) -> list[str]:
         ready = ScoringPass(detector, self.device, name, batch_size=size, window=self.samples)
         self._forget_compiled(detector)
-        ready.prepare(self.samples, name, WAYS[way])
+        ready.prepare(self.samples, WAYS[way])
         if way and not ready.recorded:
             raise RuntimeError("not recorded")
         n_workers = 0 if self.smoke else WORKERS

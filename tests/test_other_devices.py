@@ -347,7 +347,7 @@ def test_recorded_scores_are_those_of_kernels_launched_one_by_one(name):
     found = []
     for n_recordings in (0, 10_000):
         scoring = ScoringPass(detector_of(XLSR).cuda(), torch.device("cuda"), name, batch_size=4, window=4_000)
-        scoring.prepare(4_000, name, n_recordings)
+        scoring.prepare(4_000, n_recordings)
         assert bool(scoring.recorded) == bool(n_recordings)
         with torch.inference_mode(), precision.computing(name, "cuda"):
             found += [scoring(wave).cpu(), scoring(wave.flip(0)).cpu().flip(0)]

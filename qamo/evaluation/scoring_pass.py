@@ -36,6 +36,7 @@ class ScoringPass:
     def __init__(self, detector: Any, device: torch.device, precision_name: str, *, batch_size: int, window: int):
         self.detector = detector.eval()
         self.device = device
+        self.precision = precision_name
         self.n_at_once = batch_size
         self.one_size = False
         self.recorded: Recorded | None = None
@@ -44,17 +45,16 @@ class ScoringPass:
             free = torch.cuda.mem_get_info(device)[0] / 1e9
             self.n_at_once = pieces_for(free, batch_size, window)
 
-    def prepare(self, window: int, name: str, n_recordings: int) -> None:
+    def prepare(self, window: int, n_recordings: int) -> None:
         """On a GPU, record the pass for pieces of this size, and compile it where it is long enough.
 
         Args:
-            name: of the precision.
             n_recordings: how many will come here.
         """
         if self.device.type != "cuda" or n_recordings < PAYS_AFTER["recorded recordings"]:
             return
         wave = torch.zeros(self.n_at_once, window, device=self.device)
-        with torch.inference_mode(), precision.computing(name, self.device.type):
+        with torch.inference_mode(), precision.computing(self.precision, self.device.type):
             if n_recordings >= PAYS_AFTER["compiled recordings"]:
                 self.one_size = compile_steps(self.detector, wave, backward=False)
             if is_always_the_same(self.detector):
