@@ -209,7 +209,7 @@ def _check_here() -> None:
 
 def _said(parser: Parser, text: str, status: int) -> int:
     with contextlib.suppress(OSError):  # where standard error takes nothing, the status has to do
-        print(f"{parser.prog}: {text}", file=sys.stderr, flush=True)
+        note(parser.prog, text)
     return status
 
 
@@ -313,6 +313,11 @@ def sentence(error: BaseException) -> str:
         return str(error) or type(error).__name__
     words = WORDS.get(error.errno or 0, error.strerror[:1].lower() + error.strerror[1:])
     return f"{shown(error.filename)}: {words}" if isinstance(error.filename, (str, bytes)) else words
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The first line of what a library says went wrong, or else its kind, cut to so many characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
 
 
 def _without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 
 from qamo import InputError
+from qamo.command import first_line
 from qamo.evaluation import calibration
 from qamo.files import open_regular
 
@@ -56,7 +57,7 @@ class OnnxScorer:
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
         except Exception as error:  # onnxruntime's errors share no class that it exports
-            reason = str(error).strip().splitlines()[0][:160]
+            reason = first_line(error, 160)
             raise InputError(f"{path}: not an ONNX file that onnxruntime reads ({reason}); copy it again") from None
         try:
             about = json.loads(session.get_modelmeta().custom_metadata_map[ONNX_METADATA])

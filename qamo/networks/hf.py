@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from qamo import InputError, hub
 from qamo.audio import SAMPLE_RATE
+from qamo.command import first_line
 from qamo.files import read_json
 from qamo.networks.hf_inputs import KINDS, Inputs
 from qamo.networks.layers import Layered, hidden_states
@@ -256,5 +257,4 @@ def _quiet() -> Iterator[None]:
 
 
 def _refuse(where: object, error: Exception) -> NoReturn:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    raise InputError(f"{where}: transformers cannot make an encoder of it ({reason})") from None
+    raise InputError(f"{where}: transformers cannot make an encoder of it ({first_line(error)})") from None

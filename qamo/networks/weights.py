@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qamo import InputError
+from qamo.command import first_line
 from qamo.files import kind_of
 from qamo.networks import digests
 
@@ -227,7 +228,7 @@ def _mentioned(error: Exception) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:120].rstrip(". ")
+    return first_line(error, 120).rstrip(". ")
 
 
 def first_of(names: Sequence[str], n: int = 3) -> str:

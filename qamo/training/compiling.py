@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from qamo.command import first_line
 from qamo.config.schema import Config
 from qamo.training import precision
 
@@ -54,7 +55,7 @@ def compile_steps(detector: Any, wave: Tensor, *, backward: bool) -> bool:
         steps.compiled_for = None
         log.warning(
             "torch.compile failed (%s), so the layers run as they are written; run.compile=off leaves the attempt out",
-            next(iter(str(error).strip().splitlines()), type(error).__name__)[:200],
+            first_line(error),
         )
         return False
     return True

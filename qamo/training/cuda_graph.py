@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from qamo.command import first_line
 from qamo.training.loader import Batch
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def recorded(what: str, function: Callable[..., Any], inputs: Sequence[Tensor]) 
             "%s could not be recorded as a CUDA graph (%s), so kernels are launched one by one; "
             "run.compile=off leaves the attempt out",
             what,
-            next(iter(str(error).strip().splitlines()), type(error).__name__)[:200],
+            first_line(error),
         )
     torch.cuda.empty_cache()
     return None
