@@ -115,8 +115,7 @@ def n_readers(asked: int | str, fabric: Fabric, n_bytes: int) -> int:
     if fabric.device.type == "cpu":
         return READERS
     n_gpus = torch.cuda.device_count()
-    fitting = int(_free_shared() / (BATCHES_AHEAD * 1.2 * n_bytes * n_gpus))
-    return max(READERS, min(MOST_READERS, cores.usable() // n_gpus, fitting))
+    return max(READERS, min(MOST_READERS, cores.usable() // n_gpus, _readers_that_fit(n_bytes, n_gpus)))
 
 
 def read_to_score(
@@ -132,10 +131,15 @@ def read_to_score(
     """
     n_bytes = 4 * recordings.window_samples * max(map(len, batches), default=1)
     n_workers = n_readers(n_workers, fabric, n_bytes)
-    n_ahead = BATCHES_AHEAD * n_workers * fabric.world_size
-    if fabric.device.type == "cuda" and recordings.windows == "first" and 1.2 * n_bytes * n_ahead < _free_shared():
+    by_processes = fabric.device.type == "cuda" and recordings.windows == "first"
+    if by_processes and n_workers <= _readers_that_fit(n_bytes, fabric.world_size):
         return read_by_processes(recordings, batches, with_faults, n_workers=n_workers)
     return read_by_threads(recordings.__getitem__, batches, n_workers=n_workers)
+
+
+def _readers_that_fit(n_bytes: int, n_processes: int) -> int:
+    """How many processes /dev/shm holds the batches of `n_bytes` of, for each of `n_processes` that compute."""
+    return int(_free_shared() / (1.2 * BATCHES_AHEAD * n_bytes * n_processes))
 
 
 def _free_shared() -> int:
@@ -143,9 +147,12 @@ def _free_shared() -> int:
     return shutil.disk_usage(SHARED).free if os.path.isdir(SHARED) else 0
 
 
-def with_faults(items: list[tuple[np.ndarray, str]]) -> tuple[Tensor, list[str]]:
+def with_faults(items: Iterable[tuple[np.ndarray, str]]) -> tuple[Tensor | list[Tensor], list[str]]:
+    """A batch of (wave, fault), whose waves are joined where each is one window."""
     waves, faults = zip(*items)
-    return torch.from_numpy(np.stack(waves)), list(faults)
+    if waves[0].ndim == 2:
+        return list(map(torch.from_numpy, waves)), list(faults)
+    return torch.from_numpy(np.stack(waves)), list(faults)  # NumPy's: in a thread torch would start a team of its own
 
 
 def read_by_threads(
@@ -162,11 +169,8 @@ def read_by_threads(
     """
 
     def read_batch(batch: range) -> tuple[Tensor | list[Tensor], list[str]]:
-        waves, faults = zip(*map(read, batch))
-        if waves[0].ndim == 2:
-            return list(map(torch.from_numpy, waves)), list(faults)
-        wave = torch.from_numpy(np.stack(waves))  # NumPy's: in a thread torch would start a team of its own
-        return wave.pin_memory() if torch.cuda.is_available() else wave, list(faults)
+        wave, faults = with_faults(map(read, batch))
+        return wave.pin_memory() if isinstance(wave, Tensor) and torch.cuda.is_available() else wave, faults
 
     if not n_workers:
         yield from map(read_batch, batches)
