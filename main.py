@@ -153,11 +153,9 @@ def train(cfg: Config, fabric: Fabric, folder: RunFolder) -> None:
     n_trained = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     log.info("%s: %s weights to train, %s", folder, f"{n_trained:,}", data.summary)
     on_epoch = epoch_log.writer(cfg, folder, fabric, data)
-    compile_for_training(
-        cfg, fabric, detector, n_steps=cfg.train.max_epochs * (len(data.train) // cfg.train.batch_size)
-    )
-    keep_metrics, record = "jsonl" in cfg.run.loggers, cfg.run.compile == "auto"
     batches = data.of_process(fabric)
+    compile_for_training(cfg, fabric, detector, n_steps=cfg.train.max_epochs * batches.steps_per_epoch)
+    keep_metrics, record = "jsonl" in cfg.run.loggers, cfg.run.compile == "auto"
     state = loop.fit(fabric, detector, batches, cfg.train, folder.path, on_epoch, keep_metrics, record)
     if fabric.is_global_zero:
         best = [folder.path / name for _, name in state.best[: cfg.train.n_average]]
@@ -185,7 +183,7 @@ def score(
     window, size = cfg.data.window_samples, device.score_batch(cfg.score.batch_size, fabric.device.type)
     ready = ScoringPass(detector.to(fabric.device), fabric.device, cfg.score.precision, batch_size=size, window=window)
     if cfg.run.compile == "auto":
-        ready.prepare(window, sum(len(chosen.names) for chosen in sets.values()) // fabric.world_size)
+        ready.prepare(window, folder.n_unscored(sets, cfg.comment_eval) // fabric.world_size)
     identity = {
         "weights": digest,
         "config": scoring_digest(detector.config),

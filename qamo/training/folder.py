@@ -72,6 +72,10 @@ class RunFolder:
         """The score file of a set, whose name `comment` (`comment_eval` of the config) may extend."""
         return self.scores / (f"{name}_{comment}.txt" if comment else f"{name}.txt")
 
+    def n_unscored(self, sets: Mapping[str, Any], comment: str | None) -> int:
+        """Recordings of the evaluation sets that have no score file yet."""
+        return sum(len(each.names) for name, each in sets.items() if not self.score_file(name, comment).exists())
+
     def weights(self, cfg: Config) -> Path:
         """The checkpoint that is scored with.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,13 @@ def test_scores_depend_on_settings_that_take_no_weights():
     assert digest(model__qamo__score="max") != plain
     assert digest(model__xlsr__normalize_input="utterance") != plain
     assert digest(model__xlsr__weights=None, model__xlsr__freeze=True, model__wce__margin=0.1) == plain
+
+
+def test_what_is_scored_is_not_to_come(tmp_path):
+    folder = RunFolder(tmp_path)
+    sets = {name: types.SimpleNamespace(names=["a"] * n) for name, n in (("seen", 3), ("unseen", 5))}
+    assert folder.n_unscored(sets, None) == 8
+    folder.scores.mkdir()
+    folder.score_file("seen").write_text("a 1\n")
+    assert folder.n_unscored(sets, None) == 5
+    assert folder.n_unscored(sets, "again") == 8
