@@ -323,15 +323,6 @@ def test_a_compiler_that_fails_is_a_warning(monkeypatch, caplog, as_on_a_gpu):
     assert not compile_steps(detector_of(LFCC), wave, backward=True)
 
 
-def test_the_last_waves_are_filled_up_to_the_size_that_is_compiled():
-    small = Small(holds=16)
-    scoring = ScoringPass(small, torch.device("cpu"), "32", batch_size=8, window=100)
-    scoring.one_size = True
-    wave = torch.randn(11, 100)
-    assert torch.equal(scoring(wave), wave.mean(dim=1))
-    assert small.seen == [8, 8]
-
-
 def test_the_files_that_wait_for_a_device_are_known():
     """A new .item() or .tolist() in the loop would be another wait a step."""
     loop = (Path(__file__).parents[1] / "qamo" / "training" / "loop.py").read_text()

@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from qamo import InputError
@@ -29,7 +28,6 @@ class ScoringPass:
 
     Attributes:
         n_at_once: waves that pass the detector together; halved where the memory is too small.
-        one_size: whether its steps are compiled, for so many.
         recorded: the pass as a CUDA graph, of so many.
     """
 
@@ -38,7 +36,6 @@ class ScoringPass:
         self.device = device
         self.precision = precision_name
         self.n_at_once = batch_size
-        self.one_size = False
         self.recorded: Recorded | None = None
         if device.type == "cuda":
             precision.cast_weights(detector, precision_name)
@@ -56,7 +53,7 @@ class ScoringPass:
         wave = torch.zeros(self.n_at_once, window, device=self.device)
         with torch.inference_mode(), precision.computing(self.precision, self.device.type):
             if n_recordings >= PAYS_AFTER["compiled recordings"]:
-                self.one_size = compile_steps(self.detector, wave, backward=False)
+                compile_steps(self.detector, wave, backward=False)
             if is_always_the_same(self.detector):
                 self.recorded = recorded("scoring", lambda wave: self.detector(wave).score, [wave])
 
@@ -75,22 +72,17 @@ class ScoringPass:
                         "or take score.precision=bf16-mixed or run.accelerator=cpu"
                     ) from None
             # Not in the except clause, which would hold on to the memory of the failed attempt.
-            self.recorded, self.one_size = None, False
+            self.recorded = None
             self.n_at_once = max(1, self.n_at_once // 2)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             log.warning("out of memory on %s: going on with %d recordings at a time", self.device, self.n_at_once)
 
     def _scores(self, piece: Tensor) -> Tensor:
-        n = len(piece)
         if self.recorded:
-            scores: Tensor = self.recorded(piece)
-        else:
-            piece = piece.to(self.device, non_blocking=True)
-            if self.one_size:  # the last ones are filled up
-                piece = F.pad(piece, (0, 0, 0, self.n_at_once - n))
-            scores = self.detector(piece).score
-        return scores[:n].float()
+            return self.recorded(piece)[: len(piece)].float()
+        scores: Tensor = self.detector(piece.to(self.device, non_blocking=True)).score
+        return scores.float()
 
 
 def pieces_for(free_gb: float, batch_size: int, window: int) -> int:
