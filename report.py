@@ -131,7 +131,7 @@ def add_outputs(parser: Parser) -> None:
     add("--csv", type=Path, metavar="DIR", help="a CSV file for each table, with all digits")
     add("--md", type=output, metavar="FILE", help="the tables in Markdown")
     add("--latex", type=output, metavar="FILE", help="the tables in LaTeX (booktabs)")
-    add("--arena", type=Path, nargs=2, metavar=("META", "OUT"), help="submission to the Anti-Spoofing Arena")
+    add("--arena", type=output, nargs=2, metavar=("META", "OUT"), help="submission to the Anti-Spoofing Arena")
 
 
 class Once(argparse.Action):

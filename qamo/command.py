@@ -129,7 +129,7 @@ def number(kind: type[N], low: float, high: float) -> Callable[[str], N]:
 
 
 def output(text: str) -> Path:
-    """The type of a flag that names a file or folder to write, which no other flag may name."""
+    """The type of a flag that names a file or folder to write, which no other argument may name."""
     return Path(text)
 
 
@@ -156,9 +156,9 @@ def _keep_inputs(parser: Parser, args: argparse.Namespace) -> None:
         for value in _flat(getattr(args, action.dest, None)):
             called = "/".join(action.option_strings[:1]) or action.dest
             named.append((called, action.type is output, str(value)))
-    for called, written, path in named:
-        for other, other_written, text in named if written and path != str(STDOUT) else ():
-            if other != called and _same_file(path, text, both_new=other_written):
+    for place, (called, written, path) in enumerate(named):
+        for other, other_written, text in named[:place] + named[place + 1 :] if written and path != str(STDOUT) else ():
+            if _same_file(path, text, both_new=other_written):
                 raise InputError(
                     f"{called} {shown(path)}: {other} names this file too, which would be lost; choose another"
                 )

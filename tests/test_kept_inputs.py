@@ -43,6 +43,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (report.main, ["s.txt", "--keys", "k.csv", "-o", "link"], "-o"),
         (report.main, ["s.txt", "--keys", "k.csv", "--md", "k.csv"], "--md"),
         (report.main, ["s.txt", "--keys", "k.csv", "-o", "new", "--latex", "new"], "-o"),
+        (report.main, ["s.txt", "--keys", "k.csv", "--arena", "k.csv", "s.txt"], "--arena"),
+        (report.main, ["s.txt", "--keys", "k.csv", "--arena", "five.tsv", "five.tsv"], "--arena"),
         (score_asvspoof5.main, ["s.txt", "five.tsv", "--json", "five.tsv"], "--json"),
         (inference.main, ["--calibrate", "s.txt", "k.csv", "-o", "k.csv"], "-o"),
         (inference.main, ["model.onnx", "a.wav", "--plot", "five.tsv", "-o", "five.tsv"], "-o"),

@@ -340,6 +340,17 @@ def test_the_organisers_weights_are_never_overwritten(small, capsys):
     assert list(Path("keys/LA").glob("*.npy")) == []
 
 
+@pytest.mark.parametrize("name", ["s.txt", "keys/LA/CM/trial_metadata.txt", "keys/LA/ASV/trial_metadata.txt"])
+def test_recomputed_weights_replace_nothing_else(small, capsys, name):
+    before = Path(name).read_bytes()
+    status, _, err = run(capsys, *LA_EVAL, "--recompute-c012", "--c012-path", name)
+    assert status == 2
+    assert f"--c012-path {name}: holds no t-DCF coefficients, and would be lost" in err
+    assert Path(name).read_bytes() == before
+    for _ in range(2):  # those that stand there may be made again
+        assert run(capsys, *LA_EVAL, "--recompute-c012", "--c012-path", "c.npy")[0] == 0
+
+
 def test_weights_of_another_subset_or_track_are_refused(small, capsys):
     run(capsys, *LA_EVAL, "--recompute-c012", "--c012-path", "eval.npy")
     run(capsys, *LA_EVAL, "--subset", "progress", "--recompute-c012", "--c012-path", "keys/LA/prog.npy")
