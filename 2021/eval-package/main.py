@@ -203,18 +203,11 @@ def where_to_get(track: str, metadata: str) -> str:
     )
 
 
-def holds_c012(path: str) -> bool:
-    try:
-        return bool(tdcf.read_c012(path))
-    except InputError:
-        return False
-
-
 def choose_c012_path(args: argparse.Namespace, folder: Path) -> str:
     """Where the t-DCF coefficients are, or will be written.
 
     Raises:
-        InputError: there is no such place, or writing would overwrite the organisers' file or what are no coefficients.
+        InputError: there is no such place, or writing would overwrite the organisers' file.
     """
     own = tdcf.c012_path(folder, args.track, args.subset)
     if args.recompute_c012:
@@ -226,10 +219,6 @@ def choose_c012_path(args: argparse.Namespace, folder: Path) -> str:
             )
         if not Path(args.c012_path).parent.is_dir():
             raise InputError(f"--c012-path {args.c012_path}: its folder is not there; make it first")
-        if Path(args.c012_path).exists() and not holds_c012(args.c012_path):
-            raise InputError(
-                f"--c012-path {args.c012_path}: holds no t-DCF coefficients, and would be lost; choose another"
-            )
         return str(args.c012_path)
     if args.c012_path is not None:
         if not Path(args.c012_path).is_file():

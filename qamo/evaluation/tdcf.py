@@ -80,6 +80,13 @@ def read_c012(path: Path | str) -> C012:
         ) from None
 
 
+def holds_c012(path: Path) -> bool:
+    try:
+        return bool(read_c012(path))
+    except InputError:
+        return False
+
+
 def same_c012(one: C012, other: C012) -> bool:
     """Whether two sets of coefficients are alike, NaN where both have NaN."""
     if {row: list(of) for row, of in one.items()} != {row: list(of) for row, of in other.items()}:
@@ -89,7 +96,13 @@ def same_c012(one: C012, other: C012) -> bool:
 
 
 def write_c012(path: Path, c012: C012) -> None:
-    """Write coefficients in one step, as the official package writes and reads them."""
+    """Write coefficients in one step, as the official package writes and reads them.
+
+    Raises:
+        InputError: a file of something else is there.
+    """
+    if path.exists() and not holds_c012(path):
+        raise InputError(f"{path}: holds no t-DCF coefficients, and would be lost; choose another file to write")
     nested = {
         row: {column: dict(zip(NAMES, map(np.float64, cell))) for column, cell in of.items()}
         for row, of in c012.items()
