@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from lightning_fabric.loggers import TensorBoardLogger
 
 from qamo import InputError
+from qamo.command import first_line
 from qamo.files import sha256
 from qamo.training.folder import RunFolder
 
@@ -41,7 +42,7 @@ class WandbLogger:
         try:
             self._run: Any = wandb.init(**about, resume="allow", config=dict(settings))
         except wandb.Error as error:
-            reason = str(error).strip().splitlines()[0].rstrip(".")
+            reason = first_line(error).rstrip(".")
             raise InputError(
                 f"run.loggers: wandb: {reason}; or set WANDB_MODE=offline, or leave wandb out of run.loggers"
             ) from None
