@@ -9,6 +9,7 @@ Source: lab260ru/speech_spoof_bench @ce049d7, docs/architecture/submission-lifec
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,10 @@ def submission(meta: Path, system: System) -> dict[str, Any]:
     for key, text in fields.items():
         if not re.fullmatch(rules[key], text):
             raise InputError(f"{meta}: {key}: expected text like {rules[key]}, found {files.shown(text)}")
+    try:
+        date.fromisoformat(day := fields["submitted_at"])
+    except ValueError:
+        raise InputError(f"{meta}: submitted_at: expected a day like 2026-11-26, found {day}") from None
     figures = {"eer_percent": eer_percent(system.bonafide, system.spoof), "n_trials": n_trials, "n_skipped": 0}
     tree: dict[str, Any] = {"schema_version": VERSION, "system": {}, "dataset": {}, "scores": figures}
     tree |= {"artifact": {"scores_sha256": files.sha256(system.path)}, "reproduction": {}, "submitter": {}}

@@ -98,6 +98,7 @@ def test_what_the_benchmark_wrote_beside_the_scores_need_not_be_said(results):
         ("split: test", "splitt: test", "dataset.splitt is no field that a submission takes from here"),
         ("submitter: {hf_username: me, contact: me@example.com}", "", "needs submitter.hf_username, submitter.contact"),
         ("resolve/0123abc", "resolve/main", "artifact.scores_url: expected text like"),
+        ("2026-11-26", "2026-11-31", "submitted_at: expected a day like 2026-11-26, found 2026-11-31"),
         ("slug: qamo", "slug: QAMO", "system.slug: expected text like"),
         ("revision: 0123abc", "revision: [a]", "dataset.revision: expected a text, found a list"),
         ("arxiv_id:", "notes:", "system.paper.notes is no field"),
