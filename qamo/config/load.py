@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
@@ -22,6 +23,17 @@ from qamo.files import read_text
 
 log = logging.getLogger(__name__)
 
+ALTERNATIVE = re.compile(r"(constrained-)?(int|float|str)|literal\[.*")  # of a key, as pydantic calls it in an error
+EXPECTED = {  # what it says of types, by the beginning of the kind of its error; of values it says it well
+    "int_": "a whole number",
+    "float_": "a number",
+    "bool_": "true or false",
+    "string_type": "a text",
+    "path_type": "a path",
+    "list_type": "a list",
+    "dict_type": "a section of `key: value` lines",
+    "model_type": "a section of `key: value` lines",
+}
 # Old names of keys, which are still accepted, and their names of today, in the same section.
 RENAMED = {"data.rawboost.share": "data.rawboost.probability"}
 # Keys that came later, and what runs and checkpoints that were made before them did.
@@ -176,10 +188,10 @@ def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, where: str, overrides: Mapping[str, Any]) -> str:
-    first = error.errors()[0]
-    path = [str(part) for part in first["loc"] if part not in ("int", "float", "str", "literal['auto']")]
+    first, *others = error.errors()
+    path = _key(first)
     dotted = ".".join(path) or "config"
-    if any(key == dotted or key.startswith(f"{dotted}.") for key in overrides):
+    if any(f"{key}.".startswith(f"{dotted}.") or dotted.startswith(f"{key}.") for key in overrides):
         where = "command line"
     if first["type"] == "extra_forbidden":
         known = _names()
@@ -188,9 +200,22 @@ def _explain(error: ValidationError, where: str, overrides: Mapping[str, Any]) -
         ]
         hint = f"did you mean {close[0]}?" if close else "see config.yaml for all keys"
         return f"{where}: {dotted}: no such key; {hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    found = "" if first["type"] in ("missing", "value_error") else f", found {first['input']!r}"
-    return f"{where}: {dotted}: {message}{found}"
+    if first["type"] in ("missing", "value_error"):
+        return f"{where}: {dotted}: {first['msg'].removeprefix('Value error, ')}"
+    expected = " or ".join(_expected(each) for each in (first, *others) if _key(each) == path)
+    return f"{where}: {dotted}: expected {expected}, found {first['input']!r}"
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    known = (words for kind, words in EXPECTED.items() if error["type"].startswith(kind))
+    said = str(error["msg"]).removeprefix("Input should be ")
+    return next(known, f"a value {said}" if said.startswith(("greater", "less")) else said)
+
+
+def _key(error: Mapping[str, Any]) -> list[str]:
+    """The parts of the key that an error is of, without the alternative that was tried: `int | "auto"` has two."""
+    path = [str(part) for part in error["loc"]]
+    return path[:-1] if path and ALTERNATIVE.fullmatch(path[-1]) else path
 
 
 def _names() -> list[str]:
